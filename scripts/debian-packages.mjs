@@ -42,7 +42,8 @@ export function installPackages(names) {
       writeFileSync(preset, ["docker-registry", "containerd", "stargz-snapshotter"].map((unit) => `disable ${unit}.service\n`).join(""));
     }
     const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
-    const install = () => spawnSync("apt-get", ["install", "-y", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0", ...names], { env, encoding: "utf8" });
+    const install = () =>
+      spawnSync("apt-get", ["install", "-y", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0", ...names], { env, encoding: "utf8" });
     let result = install();
     if (result.status !== 0) {
       spawnSync("apt-get", ["update"], { env, encoding: "utf8" });

@@ -18,6 +18,11 @@ export function findNode() {
 /** Environment for commands of this project: its Node, its tools, nothing that phones home. */
 export function projectEnvironment(extra = {}) {
   const node = findNode();
-  const path = [node === undefined ? undefined : dirname(node), join(root, "node_modules", ".bin"), join(root, ".tools", "node_modules", ".bin"), process.env.PATH];
+  const path = [
+    node === undefined ? undefined : dirname(node),
+    join(root, "node_modules", ".bin"),
+    join(root, ".tools", "node_modules", ".bin"),
+    process.env.PATH,
+  ];
   return { ...process.env, PATH: path.filter(Boolean).join(":"), TURBO_TELEMETRY_DISABLED: "1", DO_NOT_TRACK: "1", ...extra };
 }

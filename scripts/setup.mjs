@@ -43,7 +43,10 @@ function workspaceFolders() {
   return ["packages", "examples", "benchmarks"].flatMap((group) => {
     const folder = join(root, group);
     if (!existsSync(folder)) return [];
-    return readdirSync(folder).map((name) => join(folder, name)).filter((path) => existsSync(join(path, "package.json"))).sort();
+    return readdirSync(folder)
+      .map((name) => join(folder, name))
+      .filter((path) => existsSync(join(path, "package.json")))
+      .sort();
   });
 }
 
@@ -74,7 +77,10 @@ function packages() {
 }
 
 function build() {
-  const sources = fingerprint([join(root, "tsconfig.base.json"), ...workspaceFolders().flatMap((folder) => filesUnder(join(folder, "src")))]);
+  const sources = fingerprint([
+    join(root, "tsconfig.base.json"),
+    ...workspaceFolders().flatMap((folder) => filesUnder(join(folder, "src"))),
+  ]);
   const built = existsSync(join(root, "packages", "cli", "dist", "main.js"));
   if (built && upToDate("built", sources)) return;
   say("builds the packages");

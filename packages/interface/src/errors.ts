@@ -61,13 +61,13 @@ export class EstargzError extends Error {
   override readonly name: string = "EstargzError";
   readonly code: ErrorCode;
   readonly details: ErrorDetails;
-  /** Recognised across copies of this package by {@link isEstargzError}. */
-  readonly [BRAND] = true;
 
   constructor(code: ErrorCode, message: string, options: EstargzErrorOptions = {}) {
     super(message, "cause" in options ? { cause: options.cause } : undefined);
     this.code = code;
     this.details = options.details ?? {};
+    // Recognised across copies of this package by isEstargzError.
+    Object.defineProperty(this, BRAND, { value: true });
   }
 }
 
@@ -77,5 +77,5 @@ export class EstargzError extends Error {
  */
 export function isEstargzError(error: unknown, ...codes: readonly ErrorCode[]): error is EstargzError {
   if (typeof error !== "object" || error === null || !(BRAND in error)) return false;
-  return codes.length === 0 || codes.includes((error as EstargzError).code);
+  return codes.length === 0 || codes.includes((error as unknown as EstargzError).code);
 }

@@ -1,0 +1,45 @@
+import type { LayerIndex } from "./layer-index.ts";
+
+/** Local data of an attached layer, as a driver reads it without asking anyone. */
+export interface DriverStore {
+  /** Path of the layer's sparse data file. A regular file's bytes lie at `index.dataOffset(inode)`. */
+  readonly dataPath: string;
+  /** One bit a chunk, least significant first: set once the chunk's verified bytes are in the data file. Shared between threads. */
+  readonly bitmap: SharedArrayBuffer;
+  /** Path of a wholly local file's own backing file (offset 0 is the file's offset 0), if it has one. For passthrough. */
+  backingPath(inode: number): string | undefined;
+}
+
+/** A layer as a driver shows it. */
+export interface DriverLayer {
+  /** Name of its directory in the mount: a number of its own, never used twice in a state directory. */
+  readonly number: number;
+  readonly index: LayerIndex;
+  readonly store: DriverStore;
+  /**
+   * Brings the bytes of a file's range into the store and resolves when they can be read there. Called for misses
+   * only. When they can't be kept (disk full) the bytes themselves are given.
+   *
+   * @param signal - Aborted when the kernel interrupts the request.
+   */
+  fetch(inode: number, offset: number, length: number, signal: AbortSignal): Promise<Uint8Array | undefined>;
+}
+
+/** Counts of requests by kind, for metrics. */
+export interface DriverStatistics {
+  readonly requests: Readonly<Record<string, number>>;
+  readonly misses: number;
+  readonly errors: number;
+}
+
+/** Shows layers to the kernel, by inode. */
+export interface Driver {
+  readonly name: "dev-fuse" | "fuse-native";
+  /** Shows a layer; gives the absolute path of its root directory, which stays the same after a restart. */
+  attach(layer: DriverLayer): Promise<string>;
+  /** Takes a layer away. Open files of it go on to be readable only until the driver closes. */
+  detach(number: number): Promise<void>;
+  statistics(): DriverStatistics;
+  /** Ends. With `unmount` false, mounts stay for the next process if this driver can hand them over. */
+  close(options?: { readonly unmount?: boolean | undefined }): Promise<void>;
+}
