@@ -81,12 +81,31 @@ function benchmarks() {
   }
 }
 
+/** Mounts of ours that this run has made and not taken away. */
+function ownMounts() {
+  if (!existsSync("/proc/mounts")) return [];
+  const lines = readFileSync("/proc/mounts", "utf8").split("\n");
+  return lines.filter((line) => line.includes("estargz")).map((line) => line.split(" ")[1]);
+}
+
+function leftovers(before) {
+  const left = ownMounts().filter((mount) => !before.includes(mount));
+  if (left.length === 0) {
+    totals.passed += 1;
+    say("ok   no mount is left behind");
+    return;
+  }
+  totals.failed += 1;
+  failures.push(`mounts were left behind: ${left.join(" ")}`);
+}
+
 function demo() {
   runOne("demo, small", "node", [join(root, "scripts", "demo.mjs"), "--small"]);
 }
 
 const parts = { checks, tests, benchmarks, demo };
 const only = process.argv.includes("--only") ? process.argv[process.argv.indexOf("--only") + 1].split(",") : Object.keys(parts);
+const mountsBefore = ownMounts();
 try {
   setup();
   for (const part of only) {
@@ -95,6 +114,7 @@ try {
     parts[part]();
     say(`== ${part}: ${seconds(started)}`);
   }
+  leftovers(mountsBefore);
 } catch (error) {
   totals.failed += 1;
   failures.push(error.message);
