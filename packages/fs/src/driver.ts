@@ -37,6 +37,12 @@ export interface Driver {
   readonly name: "dev-fuse" | "fuse-native";
   /** Shows a layer; gives the absolute path of its root directory, which stays the same after a restart. */
   attach(layer: DriverLayer): Promise<string>;
+  /**
+   * Says that every layer the former process showed was attached again. Until then, requests for layers that a
+   * driver with taken-over mounts does not know wait; afterwards they are answered with ENOENT. Called once, also
+   * when there was no former process. Drivers that take nothing over ignore it.
+   */
+  ready(): Promise<void>;
   /** Takes a layer away. Open files of it go on to be readable only until the driver closes. */
   detach(number: number): Promise<void>;
   statistics(): DriverStatistics;
