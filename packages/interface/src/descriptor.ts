@@ -11,7 +11,7 @@ export interface Platform {
 export interface Descriptor {
   readonly mediaType: string;
   readonly digest: Digest;
-  /** Size of the content in bytes. */
+  /** Size of the content in bytes; -1 when it is not known (containerd's snapshot labels give no sizes). */
   readonly size: number;
   readonly annotations?: Readonly<Record<string, string>> | undefined;
   /** Alternative places of the content. Never used with credentials. */

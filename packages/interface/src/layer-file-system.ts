@@ -22,6 +22,8 @@ export interface AttachedLayer {
   readonly path: string;
   readonly layerDigest: Digest;
   readonly tocDigest: Digest;
+  /** Owner of the layer's root directory: an overlay's upper directory takes it over. Default 0, 0. */
+  readonly rootOwner?: { readonly uid: number; readonly gid: number } | undefined;
 }
 
 /** Local share of a layer. */
@@ -41,7 +43,10 @@ export interface LayerFileSystem {
    * @throws `NOT_ESTARGZ`, `INVALID_TOC`, `DIGEST_MISMATCH`, `UNVERIFIED`, `MOUNT_FAILED` and the codes of its source.
    */
   attach(request: AttachRequest, options?: { readonly signal?: AbortSignal | undefined }): Promise<AttachedLayer>;
-  /** Begins to open layers that will be attached soon. Never throws; an error shows at `attach`. */
+  /**
+   * Begins to open layers that will be attached soon. Never throws; an error shows at `attach`. `tocDigest` may be
+   * undefined here (containerd tells it layer by layer): the TOC is fetched and hashed, and compared at `attach`.
+   */
   expect(requests: readonly Omit<AttachRequest, "owner">[]): void;
   /** The layer an owner holds. */
   get(owner: string): AttachedLayer | undefined;
