@@ -2,11 +2,19 @@ import type { LayerIndex } from "./layer-index.ts";
 
 /** Local data of an attached layer, as a driver reads it without asking anyone. */
 export interface DriverStore {
-  /** Path of the layer's sparse data file. A regular file's bytes lie at `index.dataOffset(inode)`. */
+  /**
+   * Path of the layer's sparse data file. A regular file's bytes lie from `index.dataOffset(inode)` on in
+   * `dataFilePath(dataPath, index, inode)`: this file, or for big files one of its own. Open it when a bit says that
+   * something is there; a bit may be taken back (eviction), so look at it again after reading and discard what was read
+   * if it is gone.
+   */
   readonly dataPath: string;
   /** One bit a chunk, least significant first: set once the chunk's verified bytes are in the data file. Shared between threads. */
   readonly bitmap: SharedArrayBuffer;
-  /** Path of a wholly local file's own backing file (offset 0 is the file's offset 0), if it has one. For passthrough. */
+  /**
+   * Path of a wholly local file's own backing file (offset 0 is the file's offset 0), if it has one. For passthrough:
+   * the file is not evicted while the layer is attached once this was called.
+   */
   backingPath(inode: number): string | undefined;
 }
 
@@ -18,7 +26,8 @@ export interface DriverLayer {
   readonly store: DriverStore;
   /**
    * Brings the bytes of a file's range into the store and resolves when they can be read there. Called for misses
-   * only. When they can't be kept (disk full) the bytes themselves are given.
+   * only. When they can't be kept (disk full), and for `index.stateFile` always, the bytes themselves are given: exactly
+   * `length` of them, less only at the file's end. Rejects with the signal's reason, or an error for `errnoOf`.
    *
    * @param signal - Aborted when the kernel interrupts the request.
    */
