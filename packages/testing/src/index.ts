@@ -1,1 +1,13 @@
-export {};
+/**
+ * Contract suites, a registry simulator with faults, a link shaper and layer factories: what the tests of estargz
+ * packages, and of implementations of their seams, are made of.
+ *
+ * @packageDocumentation
+ */
+export type { DockerRegistry, DockerRegistryOptions } from "./docker-registry.ts";
+export { findDockerRegistry, startDockerRegistry } from "./docker-registry.ts";
+export type { LinkMeasurement, MeasureLinkOptions } from "./measure-link.ts";
+export { measureLink } from "./measure-link.ts";
+export { nodeFlags } from "./node-flags.ts";
+export type { Shaper, ShaperOptions, ShaperStatistics } from "./shaper.ts";
+export { startShaper } from "./shaper.ts";
