@@ -1,9 +1,11 @@
 /**
- * Contract suites, a registry simulator with faults, a link shaper and layer factories: what the tests of estargz
- * packages, and of implementations of their seams, are made of.
+ * A registry simulator with faults, a link shaper, daemons and layer factories: what the tests of estargz packages, and
+ * of implementations of their seams, are made of. The contract suites, which need vitest, are in `@estargz/testing/suites`.
  *
  * @packageDocumentation
  */
+export type { CommandResult, Containerd, CtrOptions, StartContainerdOptions } from "./containerd.ts";
+export { runCommand, startContainerd, waitForSocket } from "./containerd.ts";
 export type { DockerRegistry, DockerRegistryOptions } from "./docker-registry.ts";
 export { findDockerRegistry, startDockerRegistry } from "./docker-registry.ts";
 export type { LinkMeasurement, MeasureLinkOptions } from "./measure-link.ts";
