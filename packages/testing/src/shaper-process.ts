@@ -14,7 +14,9 @@ const delayMs = settings.roundTripMs / 2;
 const up = new ShaperLink({ bitsPerSecond: settings.bitsPerSecond, delayMs });
 const down = new ShaperLink({ bitsPerSecond: settings.bitsPerSecond, delayMs });
 const open = new Set<Socket>();
+const REQUEST = /^(?:GET|HEAD|POST|PUT|PATCH|DELETE) \//;
 let connections = 0;
+let requests = 0;
 
 const server = createServer({ allowHalfOpen: true, noDelay: true }, (client) => {
   connections += 1;
@@ -34,10 +36,14 @@ const server = createServer({ allowHalfOpen: true, noDelay: true }, (client) => 
   const openAtMs = performance.now() + settings.roundTripMs;
   up.connect(client, target, openAtMs);
   down.connect(target, client, openAtMs);
+  // A client writes the head of a request at once, and the next one when the answer is there.
+  client.on("data", (bytes: Buffer) => {
+    if (REQUEST.test(bytes.toString("latin1", 0, 16))) requests += 1;
+  });
 });
 
 process.on("message", (message) => {
-  if (message === "statistics") process.send?.({ connections, bytesUp: up.bytes, bytesDown: down.bytes, open: open.size });
+  if (message === "statistics") process.send?.({ connections, requests, bytesUp: up.bytes, bytesDown: down.bytes, open: open.size });
 });
 process.on("disconnect", () => exit(0));
 server.listen(0, "127.0.0.1", () => process.send?.({ port: (server.address() as AddressInfo).port }));

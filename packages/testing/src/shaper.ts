@@ -16,6 +16,8 @@ export interface ShaperOptions {
 /** What went through a shaper. */
 export interface ShaperStatistics {
   readonly connections: number;
+  /** HTTP requests without encryption that were seen to begin. */
+  readonly requests: number;
   /** Bytes sent to the target. */
   readonly bytesUp: number;
   /** Bytes that came from the target. */

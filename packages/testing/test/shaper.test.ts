@@ -35,8 +35,9 @@ test("carries bytes unchanged and counts them", async () => {
   const link = await start(0, 1e9);
   const answers = await Promise.all([1, 2, 3].map(async () => (await fetch(`http://${link.address}/big`)).bytes()));
   for (const bytes of answers) expect(Buffer.compare(bytes, body)).toBe(0);
-  const { bytesDown, bytesUp, connections } = await link.statistics();
+  const { bytesDown, bytesUp, connections, requests } = await link.statistics();
   expect(bytesDown).toBeGreaterThan(3 * body.length);
   expect(bytesUp).toBeGreaterThan(0);
   expect(connections).toBe(3);
+  expect(requests).toBe(3);
 });
