@@ -50,7 +50,7 @@ export interface Chunk {
   readonly blobOffset: number;
   /** Bytes of output to skip in that member before the chunk starts. */
   readonly innerOffset: number;
-  /** Digest of the uncompressed bytes; `undefined` only in layers opened without verification. */
+  /** Digest of the uncompressed bytes; `undefined` only for `zeros` and in layers opened without verification. */
   readonly digest: Digest | undefined;
   /** A run of zeros that takes no bytes in the blob (zstd:chunked). */
   readonly zeros: boolean;
