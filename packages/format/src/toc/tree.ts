@@ -1,0 +1,146 @@
+import { EstargzError } from "@estargz/interface";
+import { checkLimit, type LayerLimits } from "../limits.ts";
+import { baseName, cleanPath, compareBytewise, parentOf } from "./path.ts";
+import { KIND, type TocTable } from "./toc-table.ts";
+
+/** A name in a directory and the inode it leads to. */
+export interface TreeName {
+  readonly name: string;
+  readonly inode: number;
+}
+
+/** The tree of a layer: which row of the table is which inode, and what is found where. */
+export interface Tree {
+  /** Row of each inode; inode 0 is the root. */
+  readonly rows: readonly number[];
+  /** Names of a file, or 2 + subdirectories of a directory, by inode. */
+  readonly linkCounts: readonly number[];
+  /** Finds an inode by clean path. */
+  find(path: string): number | undefined;
+  /** Names in a directory, sorted by bytes. */
+  children(inode: number): readonly TreeName[];
+}
+
+/**
+ * Builds the tree: the last of several entries with one path holds, missing parents become directories, hard links lead to
+ * their target's inode.
+ *
+ * @throws {@link EstargzError} `INVALID_TOC` for link cycles, links to directories and parents that are no directories;
+ * `UNSUPPORTED` for a hard link whose target isn't in this layer; `LIMIT_EXCEEDED`.
+ */
+export function buildTree(table: TocTable, limits: LayerLimits): Tree {
+  const rowByPath = new Map<string, number>();
+  const { paths, kinds } = table;
+  for (let row = 0; row < paths.length; row += 1) rowByPath.set(paths[row] as string, row);
+  if (!rowByPath.has("")) rowByPath.set("", table.addImplied(""));
+  addParents(table, rowByPath, limits);
+
+  const inodeByRow = new Int32Array(paths.length).fill(-1);
+  const rows: number[] = [];
+  const add = (row: number): void => {
+    inodeByRow[row] = rows.length;
+    rows.push(row);
+  };
+  add(rowByPath.get("") as number);
+  for (let row = 0; row < paths.length; row += 1) {
+    if (kinds[row] !== KIND.hardlink && inodeByRow[row] === -1 && rowByPath.get(paths[row] as string) === row) add(row);
+  }
+  const inodeByPath = rowByPath;
+  const linkCounts: number[] = rows.map(() => 0);
+  resolveNames(table, rowByPath, inodeByRow, linkCounts);
+  let children: (TreeName[] | undefined)[] | undefined;
+  return {
+    rows,
+    linkCounts,
+    find: (path) => inodeByPath.get(path),
+    children(inode) {
+      children ??= listChildren(inodeByPath, rows.length);
+      return children[inode] ?? [];
+    },
+  };
+}
+
+/** Adds directories that are only implied, and checks that all parents are directories. */
+function addParents(table: TocTable, rowByPath: Map<string, number>, limits: LayerLimits): void {
+  const { paths, kinds } = table;
+  let last = "";
+  // The list grows while we walk: implied directories have parents, too.
+  for (let row = 0; row < paths.length; row += 1) {
+    const path = paths[row] as string;
+    if (path === "") continue;
+    const parent = parentOf(path);
+    if (parent === last) continue;
+    const parentRow = rowByPath.get(parent);
+    if (parentRow === undefined) {
+      rowByPath.set(parent, table.addImplied(parent));
+      checkLimit("maxEntries", paths.length, limits, "number of entries and implied directories");
+    } else if (kinds[parentRow] !== KIND.dir && rowByPath.get(path) === row) {
+      throw new EstargzError("INVALID_TOC", `${JSON.stringify(path)} is in ${JSON.stringify(parent)}, which is not a directory`);
+    } else if (kinds[parentRow] !== KIND.dir) continue;
+    last = parent;
+  }
+}
+
+/** Turns path → row into path → inode and counts links. */
+function resolveNames(table: TocTable, rowByPath: Map<string, number>, inodeByRow: Int32Array, linkCounts: number[]): void {
+  const { kinds } = table;
+  // Targets first, while the map still has rows.
+  const links: [path: string, inode: number][] = [];
+  for (const row of table.linkNames.keys()) {
+    const path = table.paths[row] as string;
+    if (kinds[row] === KIND.hardlink && rowByPath.get(path) === row)
+      links.push([path, inodeByRow[linkTarget(table, rowByPath, row)] as number]);
+  }
+  const directories: string[] = [];
+  for (const [path, row] of rowByPath) {
+    const inode = inodeByRow[row] as number;
+    if (kinds[row] === KIND.hardlink) continue;
+    rowByPath.set(path, inode);
+    linkCounts[inode] = kinds[row] === KIND.dir ? 2 : 1;
+    if (kinds[row] === KIND.dir && path !== "") directories.push(path);
+  }
+  for (const [path, inode] of links) {
+    rowByPath.set(path, inode);
+    linkCounts[inode] = (linkCounts[inode] as number) + 1;
+  }
+  for (const path of directories) {
+    const parent = rowByPath.get(parentOf(path)) as number;
+    linkCounts[parent] = (linkCounts[parent] as number) + 1;
+  }
+}
+
+/** The row that a hard link leads to in the end. */
+function linkTarget(table: TocTable, rowByPath: ReadonlyMap<string, number>, from: number): number {
+  const seen = new Set<number>();
+  let row = from;
+  while (table.kinds[row] === KIND.hardlink) {
+    const shown = JSON.stringify(table.paths[from]);
+    if (seen.has(row)) throw new EstargzError("INVALID_TOC", `the hard link ${shown} leads to itself`);
+    seen.add(row);
+    const target = rowByPath.get(cleanPath(table.linkNames.get(row) ?? ""));
+    if (target === undefined) {
+      throw new EstargzError(
+        "UNSUPPORTED",
+        `the target of the hard link ${shown} is not in this layer, so the layer has to be unpacked as a whole`,
+      );
+    }
+    row = target;
+  }
+  if (table.kinds[row] === KIND.dir)
+    throw new EstargzError("INVALID_TOC", `the hard link ${JSON.stringify(table.paths[from])} leads to a directory`);
+  return row;
+}
+
+function listChildren(inodeByPath: ReadonlyMap<string, number>, inodes: number): (TreeName[] | undefined)[] {
+  const lists: (TreeName[] | undefined)[] = Array.from({ length: inodes });
+  for (const [path, inode] of inodeByPath) {
+    if (path === "") continue;
+    const parent = inodeByPath.get(parentOf(path)) as number;
+    const list = lists[parent];
+    const entry = { name: baseName(path), inode };
+    if (list === undefined) lists[parent] = [entry];
+    else list.push(entry);
+  }
+  for (const list of lists) list?.sort((a, b) => compareBytewise(a.name, b.name));
+  return lists;
+}
