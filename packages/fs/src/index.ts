@@ -5,7 +5,14 @@
  */
 export { buildLayerIndex } from "./build-layer-index.ts";
 export { dataFilePath } from "./data-file-path.ts";
+export type { DevFuseDriver } from "./dev-fuse/dev-fuse-driver.ts";
+export { createDevFuseDriver } from "./dev-fuse/dev-fuse-driver.ts";
+export type { DevFuseDriverOptions } from "./dev-fuse/dev-fuse-options.ts";
+export { isDevFuseUsable } from "./dev-fuse/dev-fuse-options.ts";
+export type { Handshake } from "./dev-fuse/handshake.ts";
+export type { LatencyHistogram } from "./dev-fuse/session-statistics.ts";
 export type { Driver, DriverLayer, DriverStatistics, DriverStore } from "./driver.ts";
 export { Errno, errnoOf } from "./errno.ts";
+export type { KeeperOptions } from "./keeper/keeper-client.ts";
 export { LayerIndex } from "./layer-index.ts";
 export { loadLayerIndex } from "./load-layer-index.ts";

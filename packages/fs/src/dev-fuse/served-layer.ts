@@ -1,0 +1,82 @@
+import { dataFilePath } from "../data-file-path.ts";
+import { LayerIndex } from "../layer-index.ts";
+import type { SystemCalls } from "./system-calls.ts";
+
+/** A layer as it is handed to a worker: shared memory and a path. */
+export interface LayerMessage {
+  readonly number: number;
+  readonly index: SharedArrayBuffer;
+  readonly bitmap: SharedArrayBuffer;
+  readonly dataPath: string;
+}
+
+/** Backing files of one layer that a worker keeps open. */
+const MAX_OWN_FILES = 64;
+
+/** A layer in a worker: its tree, which of its bytes are local, and the descriptors they are read from. */
+export class ServedLayer {
+  readonly number: number;
+  readonly index: LayerIndex;
+  /** Whether its directory is shown; open files of a hidden layer stay readable. */
+  shown = true;
+  /** Entries handed to the kernel and not forgotten yet. */
+  lookups = 0;
+  readonly #bitmap: Uint8Array;
+  readonly #dataPath: string;
+  readonly #systemCalls: SystemCalls;
+  readonly #descriptors = new Map<string, number>();
+
+  constructor(message: LayerMessage, systemCalls: SystemCalls) {
+    this.number = message.number;
+    this.index = LayerIndex.over(message.index);
+    this.#bitmap = new Uint8Array(message.bitmap);
+    this.#dataPath = message.dataPath;
+    this.#systemCalls = systemCalls;
+  }
+
+  /** Whether every chunk of a file's range is local. The range lies in the file and isn't empty. */
+  isLocal(inode: number, offset: number, length: number): boolean {
+    const { index } = this;
+    const bitmap = this.#bitmap;
+    const end = offset + length;
+    const last = index.firstChunk(inode) + index.chunksOf(inode);
+    let chunk = index.chunkAt(inode, offset);
+    if (chunk < 0) return false;
+    for (; chunk < last && index.chunkFileOffset(chunk) < end; chunk += 1) {
+      if ((((bitmap[chunk >>> 3] ?? 0) >>> (chunk & 7)) & 1) === 0) return false;
+    }
+    return true;
+  }
+
+  /** Reads local bytes to an address. False when they are not all there after all. */
+  read(inode: number, offset: number, length: number, address: number): boolean {
+    const fd = this.#descriptor(inode);
+    if (fd < 0) return false;
+    const count = this.#systemCalls.pread(fd, address, length, this.index.dataOffset(inode) + offset);
+    // A chunk may have been evicted while it was read.
+    return count === length && this.isLocal(inode, offset, length);
+  }
+
+  #descriptor(inode: number): number {
+    const path = dataFilePath(this.#dataPath, this.index, inode);
+    const known = this.#descriptors.get(path);
+    if (known !== undefined) return known;
+    const fd = this.#systemCalls.open(path, 0);
+    if (fd < 0) return -1;
+    if (this.#descriptors.size >= MAX_OWN_FILES) {
+      const oldest = this.#descriptors.entries().next().value;
+      if (oldest !== undefined) {
+        this.#descriptors.delete(oldest[0]);
+        this.#systemCalls.close(oldest[1]);
+      }
+    }
+    this.#descriptors.set(path, fd);
+    return fd;
+  }
+
+  /** Lets go of its descriptors. */
+  close(): void {
+    for (const fd of this.#descriptors.values()) this.#systemCalls.close(fd);
+    this.#descriptors.clear();
+  }
+}

@@ -1,0 +1,9 @@
+import { type MessagePort, workerData } from "node:worker_threads";
+import { SessionLoop } from "./session-loop.ts";
+import type { SessionStart } from "./session-messages.ts";
+import { loadSystemCalls } from "./system-calls.ts";
+
+// The entry of a worker thread; see session-pool.ts.
+const { start, port } = workerData as { readonly start: SessionStart; readonly port: MessagePort };
+new SessionLoop(start, port, loadSystemCalls()).run();
+port.close();
