@@ -3,4 +3,6 @@
  *
  * @packageDocumentation
  */
-export {};
+export type { SnapshotterSuiteOptions } from "./snapshotter-suite.ts";
+export { snapshotterSuite } from "./snapshotter-suite.ts";
+export type { MountUnderTest, SnapshotInfoUnderTest, SnapshotterUnderTest } from "./snapshotter-under-test.ts";
