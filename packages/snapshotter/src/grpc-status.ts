@@ -50,13 +50,7 @@ export function grpcCode(code: ErrorCode): Code {
     case "IO_ERROR":
     case "MOUNT_FAILED":
       return Code.Internal;
-    default:
-      return unknownCode(code);
   }
-}
-
-function unknownCode(_: never): Code {
-  return Code.Unknown;
 }
 
 /** Makes the gRPC error of anything that was thrown. */
