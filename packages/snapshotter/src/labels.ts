@@ -7,6 +7,8 @@ import type { Labels } from "./snapshot.ts";
 export const LABEL_SNAPSHOT_REF = "containerd.io/snapshot.ref";
 /** Marks a lazily shown snapshot, as the reference implementation does. */
 export const LABEL_REMOTE = "containerd.io/snapshot/remote";
+/** Value of {@link LABEL_REMOTE}. */
+export const REMOTE_VALUE = "remote snapshot";
 /** Why a layer was unpacked by containerd instead of being shown lazily. */
 export const LABEL_FALLBACK = "containerd.io/snapshot/remote/estargz.fallback";
 /** Path of the upper directory, told on request. */

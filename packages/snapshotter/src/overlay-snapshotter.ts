@@ -8,7 +8,7 @@ import { diskUsage } from "./disk-usage.ts";
 import { DelayedSync } from "./durability.ts";
 import { parseFilters } from "./filters.ts";
 import { type MappedOwner, mappedOwner } from "./id-mapping.ts";
-import { checkLabels, LABEL_FALLBACK, LABEL_SNAPSHOT_REF, LABEL_UPPER_DIRECTORY } from "./labels.ts";
+import { checkLabels, LABEL_FALLBACK, LABEL_REMOTE, LABEL_SNAPSHOT_REF, LABEL_UPPER_DIRECTORY, REMOTE_VALUE } from "./labels.ts";
 import { overlayOptions, planMounts } from "./mounts.ts";
 import { type RemoteLayerPolicy, RemoteLayers } from "./remote-layers.ts";
 import { RemovalQueue } from "./removal-queue.ts";
@@ -117,8 +117,8 @@ class Overlay implements OverlaySnapshotter {
     this.#check(request);
     let fallback: FallbackNote | undefined;
     if (request.labels?.[LABEL_SNAPSHOT_REF] !== undefined) {
-      if (this.#store.has(request.key)) throw new EstargzError("ALREADY_EXISTS", `snapshot ${request.key} already exists`);
-      if (request.parent !== "") this.#needCommitted(request.parent);
+      this.#needCommitted(request.parent);
+      this.#needFree(request.key);
       fallback = await this.#remote.prepare(request, options.signal);
       if (fallback === undefined) {
         this.#changed();
@@ -143,7 +143,12 @@ class Overlay implements OverlaySnapshotter {
     if (this.#closed) throw new EstargzError("CLOSED", "the snapshotter is closed");
   }
 
-  #needCommitted(name: string): StoredSnapshot {
+  #needFree(key: string): void {
+    if (this.#store.has(key)) throw new EstargzError("ALREADY_EXISTS", `snapshot ${key} already exists`);
+  }
+
+  #needCommitted(name: string): StoredSnapshot | undefined {
+    if (name === "") return undefined;
     if (!this.#store.has(name)) throw new EstargzError("NOT_FOUND", `parent snapshot ${name} does not exist`);
     const snapshot = this.#store.get(name);
     if (snapshot.kind !== "committed") throw new EstargzError("INVALID_ARGUMENT", `parent ${name} is not a committed snapshot`);
@@ -156,8 +161,8 @@ class Overlay implements OverlaySnapshotter {
     fallback: FallbackNote | undefined,
     signal: AbortSignal | undefined,
   ): Promise<readonly Mount[]> {
-    if (this.#store.has(request.key)) throw new EstargzError("ALREADY_EXISTS", `snapshot ${request.key} already exists`);
-    const parent = request.parent === "" ? undefined : this.#needCommitted(request.parent);
+    const parent = this.#needCommitted(request.parent);
+    this.#needFree(request.key);
     const owner = mappedOwner(request.labels ?? {}) ?? (await this.#rootOwner(parent));
     const id = this.#reserveId();
     this.#making.add(id);
@@ -253,6 +258,11 @@ class Overlay implements OverlaySnapshotter {
 
   #info(snapshot: StoredSnapshot): SnapshotInfo {
     const labels: Record<string, string> = { ...snapshot.labels };
+    if (snapshot.remote !== undefined) {
+      // containerd finds remote snapshots by these two: an update can't take them away.
+      labels[LABEL_SNAPSHOT_REF] = snapshot.remote.ref;
+      labels[LABEL_REMOTE] = REMOTE_VALUE;
+    }
     if (snapshot.fallback !== undefined) labels[LABEL_FALLBACK] = `${snapshot.fallback.code}: ${snapshot.fallback.message}`;
     if (this.#options.upperDirectoryLabel === true && snapshot.remote === undefined) {
       labels[LABEL_UPPER_DIRECTORY] = this.#directories.upper(snapshot.id);

@@ -2,7 +2,7 @@ import type { LayerFileSystem, LayerLocation, Logger } from "@estargz/interface"
 import { EstargzError, isEstargzError } from "@estargz/interface";
 import type { AccessRecord } from "./access-record.ts";
 import { fallbackFromError, fallbackNote } from "./fallback.ts";
-import { LABEL_REMOTE, LABEL_SNAPSHOT_REF, type LayerLabels, parseLayerLabels, repositoryOf } from "./labels.ts";
+import { LABEL_SNAPSHOT_REF, type LayerLabels, parseLayerLabels, repositoryOf } from "./labels.ts";
 import { LayerHints } from "./layer-hints.ts";
 import type { CreateRequest, Labels } from "./snapshot.ts";
 import type { FallbackNote, RemoteLayer, SnapshotStore, StoredSnapshot } from "./snapshot-store.ts";
@@ -135,7 +135,7 @@ export class RemoteLayers {
         name: store.has(remote.ref) ? `${remote.ref}@${id}` : remote.ref,
         parent: request.parent,
         kind: "committed",
-        labels: { ...labels, [LABEL_REMOTE]: "remote snapshot" },
+        labels,
         remote,
       });
     } catch (error) {
