@@ -19,10 +19,10 @@ export interface FetchRequest {
   readonly ranges: readonly ByteRange[];
   readonly signal: AbortSignal;
   readonly priority: number | undefined;
-  bytes(position: number, bytes: Buffer): void;
+  readonly bytes: (position: number, bytes: Buffer) => void;
   /** Called with the means to hold back the body, before its first byte. */
-  flow?(flow: BodyFlow): void;
-  answered?(kind: "partial" | "multipart" | "whole"): void;
+  readonly flow?: (flow: BodyFlow) => void;
+  readonly answered?: (kind: "partial" | "multipart" | "whole") => void;
 }
 
 /** What blobs of one client share. */
@@ -57,9 +57,12 @@ export class BlobFetcher {
   readonly network: BlobNetwork;
   readonly reference: Reference;
   readonly descriptor: Descriptor;
+  readonly #path: string;
   #size: number | undefined;
 
-  constructor(network: BlobNetwork, reference: Reference, descriptor: Descriptor) {
+  /** `path` below the host's root is the registry API's by default. */
+  constructor(network: BlobNetwork, reference: Reference, descriptor: Descriptor, path?: string) {
+    this.#path = path ?? `/${reference.repository}/blobs/${descriptor.digest}`;
     this.network = network;
     this.reference = reference;
     this.descriptor = descriptor;
@@ -83,7 +86,7 @@ export class BlobFetcher {
   }
 
   #locationKey(host: RegistryHost): string {
-    return `${host.url.href} ${this.reference.repository} ${this.descriptor.digest}`;
+    return `${host.url.href} ${this.#path}`;
   }
 
   /** Where requests to a host for this blob end up, as far as known. */
@@ -152,10 +155,9 @@ export class BlobFetcher {
       // A target refuses several ranges with 400, too: that is known only when a fresh target does so again.
       locations.delete(key);
     }
-    const path = `/${this.reference.repository}/blobs/${this.descriptor.digest}`;
     const outcome = await api.request(
       host,
-      { method, reference: this.reference, path, headers, actions: "pull", signal, priority, what: this.what },
+      { method, reference: this.reference, path: this.#path, headers, actions: "pull", signal, priority, what: this.what },
       accept,
     );
     if (outcome.accepted && outcome.url.origin !== host.url.origin && method === "GET") locations.set(key, outcome.url, outcome.connection);

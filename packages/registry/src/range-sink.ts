@@ -14,11 +14,11 @@ export interface RangeWanted {
   /** For messages. */
   readonly host: string;
   /** The blob's size was learned. */
-  learned(size: number): void;
+  readonly learned: (size: number) => void;
   /** Bytes arrived, valid during the call only; they may be more than was wanted. */
-  bytes(position: number, bytes: Buffer): void;
+  readonly bytes: (position: number, bytes: Buffer) => void;
   /** Which kind of answer came. */
-  answered?(kind: "partial" | "multipart" | "whole"): void;
+  readonly answered?: (kind: "partial" | "multipart" | "whole") => void;
 }
 
 function bad(wanted: RangeWanted, why: string): EstargzError {

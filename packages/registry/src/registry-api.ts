@@ -227,7 +227,10 @@ export class RegistryApi {
       const worth = errors.find(({ error }) => isRetryable(error));
       const delayMs = worth === undefined ? undefined : retryDelayMs(Math.max(1, attempt), worth.error, this.retry, this.random);
       if (delayMs === undefined) throw this.#summary(errors, what);
-      this.logger.warn({ host: worth?.host.url.host, attempt, code: (worth?.error as EstargzError).code, delayMs }, `${what} is repeated`);
+      this.logger.warn(
+        { host: worth?.host.url.host, attempt, code: isEstargzError(worth?.error) ? worth.error.code : undefined, delayMs },
+        `${what} is repeated`,
+      );
       await this.clock.sleep(delayMs, signal);
     }
   }

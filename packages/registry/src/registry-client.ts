@@ -17,11 +17,12 @@ import { type BlobContent, digestOf, verified, verifyBytes } from "./blob-conten
 import { BlobFetcher, BlobNetwork } from "./blob-fetcher.ts";
 import { ContentDiscovery, referrersTag } from "./content-discovery.ts";
 import { withDeadline } from "./deadline.ts";
-import { directHosts, type HostResolver } from "./hosts/host.ts";
+import { directHosts, type HostResolver, type RegistryHost } from "./hosts/host.ts";
 import { collect, headerOf } from "./http/exchange.ts";
 import { type ProxySettings, proxyFromEnvironment } from "./http/proxy.ts";
 import { type RetryOptions, retryPolicy } from "./http/retry.ts";
 import { Transport } from "./http/transport.ts";
+import { HttpFiles, parseDirectoryUrl } from "./http-directory.ts";
 import type {
   ImageStore,
   PushBlobOptions,
@@ -42,6 +43,7 @@ import {
   parseManifest,
 } from "./manifest.ts";
 import { MANIFEST_ACCEPT, OCI_INDEX } from "./media-types.ts";
+import { OciLayout } from "./oci-layout.ts";
 import { Pusher } from "./push.ts";
 import type { PlanOptions } from "./range-planner.ts";
 import { formatReference, parseReference, type Reference } from "./reference.ts";
@@ -100,6 +102,8 @@ export interface RegistryClientOptions {
 export interface RegistryClient extends AsyncDisposable {
   /** The images of one repository; a reference as in `docker pull`. */
   repository(reference: string): RegistryRepository;
+  /** An OCI layout on a web server, a CDN or an air-gapped share: read only. `url` names the folder with its index.json. */
+  httpDirectory(url: string, options?: { readonly tag?: string | undefined }): ImageStore;
   /** {@link ImageStore.resolve} of a reference. */
   resolve(reference: string, options?: ResolveOptions): Promise<ResolvedImage>;
   /** {@link ImageStore.fetchManifest} of a reference. */
@@ -272,6 +276,8 @@ class Repository implements RegistryRepository {
 
 interface ClientCore {
   readonly api: RegistryApi;
+  /** An API that knows one server only, over the same connections. */
+  readonly single: (host: RegistryHost) => RegistryApi;
   readonly network: BlobNetwork;
   readonly operationMs: number;
   readonly readSettings: ConstructorParameters<typeof RemoteBlob>[1];
@@ -293,7 +299,7 @@ function createCore(options: RegistryClientOptions): ClientCore {
     logger,
     metrics,
   });
-  const api = new RegistryApi({
+  const apiOptions = {
     transport,
     hosts: options.hosts ?? directHosts(),
     keychain: options.keychain ?? anonymousKeychain,
@@ -303,10 +309,12 @@ function createCore(options: RegistryClientOptions): ClientCore {
     random: options.random ?? Math.random,
     clock,
     logger,
-  });
+  };
+  const api = new RegistryApi(apiOptions);
   const operationMs = positive("timeouts.operationMs", timeouts.operationMs, 120_000);
   return {
     api,
+    single: (host) => new RegistryApi({ ...apiOptions, hosts: { hosts: () => Promise.resolve([host]) } }),
     network: new BlobNetwork(api, options.maxSkipBytes ?? 256 * 1024 * 1024),
     operationMs,
     readSettings: {
@@ -330,6 +338,11 @@ export function createRegistryClient(options: RegistryClientOptions = {}): Regis
   const close = (): Promise<void> => core.api.transport.close();
   return {
     repository,
+    httpDirectory: (url, { tag } = {}) => {
+      const parsed = parseDirectoryUrl(url);
+      const files = new HttpFiles(parsed, core.single, core.network.maxSkipBytes, core.readSettings);
+      return new OciLayout("http-directory", files, parsed.href, tag);
+    },
     resolve: (reference, resolveOptions) => repository(reference).resolve(resolveOptions),
     fetchManifest: (reference, storeOptions) => repository(reference).fetchManifest(undefined, storeOptions),
     openBlob: ({ reference, descriptor }) => repository(reference).openBlob(descriptor),

@@ -17,8 +17,20 @@ const configSchema = z.object({
   credsStore: z.string().optional(),
   credHelpers: z.record(z.string(), z.string()).optional(),
 });
+/** An entry of `auths`. */
+interface DockerConfigEntry {
+  readonly auth?: string | undefined;
+  readonly username?: string | undefined;
+  readonly password?: string | undefined;
+  readonly identitytoken?: string | undefined;
+  readonly registrytoken?: string | undefined;
+}
 /** What of Docker's config.json concerns credentials. */
-export type DockerConfig = z.infer<typeof configSchema>;
+export interface DockerConfig {
+  readonly auths?: Readonly<Record<string, DockerConfigEntry | null>> | undefined;
+  readonly credsStore?: string | undefined;
+  readonly credHelpers?: Readonly<Record<string, string>> | undefined;
+}
 
 const HUB = "https://index.docker.io/v1/";
 const HUB_HOSTS = new Set(["registry-1.docker.io", "index.docker.io", "docker.io"]);
@@ -35,7 +47,7 @@ export function parseDockerConfig(text: string, name: string): DockerConfig {
 }
 
 /** Credentials of one entry of `auths`. */
-function credentialsOf(entry: z.infer<typeof entrySchema>, name: string): Credentials | undefined {
+function credentialsOf(entry: DockerConfigEntry, name: string): Credentials | undefined {
   if (entry.identitytoken) return { type: "identity-token", token: entry.identitytoken };
   if (entry.registrytoken) return { type: "registry-token", token: entry.registrytoken };
   if (entry.auth) {
