@@ -157,7 +157,6 @@ export function makeLayer(files: readonly TestEntry[], options: TestLayerOptions
     entry.chunks = own;
   }
   flush();
-  const payloadEnd = put(gzip(Buffer.from(`toc ${options.salt ?? ""} ${"x".repeat(100)}`)));
   for (const entry of entries) {
     entry.chunks = entry.chunks.map((chunk) => {
       const numbered = { ...chunk, index: chunks.length, digest: options.verified === false ? undefined : chunk.digest };
@@ -166,8 +165,11 @@ export function makeLayer(files: readonly TestEntry[], options: TestLayerOptions
     });
   }
   for (const list of children.values()) list.sort((a, b) => Buffer.compare(Buffer.from(a.name), Buffer.from(b.name)));
+  const payloadEnd = blobSize;
+  const tocBytes = Buffer.from(JSON.stringify({ version: 1, entries: tocEntries(files, names, prefetchEnd), salt: options.salt }));
+  put(tocMember(tocBytes));
+  put(footer(payloadEnd));
   const blob = Buffer.concat(parts);
-  const tocBytes = Buffer.from(JSON.stringify({ salt: options.salt, files: files.map((file) => [file.path, sha256(file.content ?? "")]) }));
   const starts = [
     ...new Set(chunks.map((chunk) => chunk.blobOffset)),
     ...(prefetchEnd === undefined ? [] : [prefetchEnd]),
@@ -202,6 +204,90 @@ export function makeLayer(files: readonly TestEntry[], options: TestLayerOptions
     verify: unused,
   };
   return { layer, blob, digest: sha256(blob) };
+}
+
+/** The TOC of the files, as an eStargz layer stores it. */
+function tocEntries(files: readonly TestEntry[], names: ReadonlyMap<string, LayerEntry>, prefetchEnd: number | undefined): unknown[] {
+  const listed = new Set(files.map((file) => file.path));
+  const made = [...names]
+    .filter(([path, entry]) => entry.type === "dir" && path !== "" && !listed.has(path))
+    .map(([path]) => ({ path, type: "dir" as const }));
+  const toc: unknown[] =
+    prefetchEnd === undefined
+      ? []
+      : [
+          {
+            name: ".prefetch.landmark",
+            type: "reg",
+            size: 1,
+            offset: prefetchEnd,
+            digest: sha256(Uint8Array.of(0xf)),
+            chunkDigest: sha256(Uint8Array.of(0xf)),
+          },
+        ];
+  for (const file of [...made, ...files]) {
+    if (file.type === "hardlink") {
+      toc.push({ name: file.path, type: "hardlink", linkName: file.link });
+      continue;
+    }
+    const entry = names.get(file.path);
+    if (entry === undefined) continue;
+    const common = {
+      name: file.path + (entry.type === "dir" ? "/" : ""),
+      type: entry.type,
+      mode: entry.mode,
+      uid: entry.uid,
+      gid: entry.gid,
+      modtime: new Date(Number(entry.mtimeNs / 1_000_000n)).toISOString(),
+      linkName: entry.linkName || undefined,
+      devMajor: entry.devMajor || undefined,
+      devMinor: entry.devMinor || undefined,
+      xattrs:
+        entry.xattrs.size === 0
+          ? undefined
+          : Object.fromEntries([...entry.xattrs].map(([key, value]) => [key, Buffer.from(value).toString("base64")])),
+    };
+    const [first, ...rest] = entry.chunks;
+    const place = (chunk: Chunk): object => ({
+      offset: chunk.blobOffset,
+      innerOffset: chunk.innerOffset || undefined,
+      chunkOffset: chunk.fileOffset || undefined,
+      chunkSize: entry.chunks.length === 1 ? undefined : chunk.length,
+      chunkDigest: chunk.digest,
+    });
+    toc.push({
+      ...common,
+      size: entry.type === "reg" ? entry.size : undefined,
+      digest: entry.digest,
+      ...(first === undefined ? {} : place(first)),
+    });
+    for (const chunk of rest) toc.push({ name: file.path, type: "chunk", ...place(chunk) });
+  }
+  return toc;
+}
+
+/** One gzip member with a tar of the TOC. */
+function tocMember(json: Buffer): Buffer {
+  const header = Buffer.alloc(512);
+  header.write("stargz.index.json", 0);
+  header.write("0000444\0", 100);
+  header.write("0000000\0", 108);
+  header.write("0000000\0", 116);
+  header.write(`${json.length.toString(8).padStart(11, "0")}\0`, 124);
+  header.write("00000000000\0", 136);
+  header.write("        ", 148);
+  header.write("0ustar\0" + "00", 156);
+  let sum = 0;
+  for (const byte of header) sum += byte;
+  header.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148);
+  return gzipSync(Buffer.concat([header, json, Buffer.alloc((512 - (json.length % 512)) % 512), Buffer.alloc(1024)]));
+}
+
+/** The 51 bytes that say where the TOC is. */
+function footer(tocOffset: number): Buffer {
+  const extra = Buffer.concat([Buffer.from([0x53, 0x47, 22, 0]), Buffer.from(`${tocOffset.toString(16).padStart(16, "0")}STARGZ`)]);
+  const head = Buffer.from([0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 255, extra.length, 0]);
+  return Buffer.concat([head, extra, Buffer.from([1, 0, 0, 255, 255]), Buffer.alloc(8)]);
 }
 
 /** A reader of bytes in memory. */

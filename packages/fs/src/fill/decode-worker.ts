@@ -1,0 +1,40 @@
+import { readlinkSync } from "node:fs";
+import { setPriority } from "node:os";
+import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
+import { nodeStoreFiles } from "../store/store-files.ts";
+import { Decoder, type DecoderOrder } from "./decoder.ts";
+
+/** What a decoder thread is started with. */
+export interface DecodeWorkerData {
+  /** One counter that main raises at each news; threads sleep on it. */
+  readonly news: SharedArrayBuffer;
+  /** Added to the thread's niceness, 0 to 19. */
+  readonly nice: number;
+}
+
+const { news, nice } = workerData as DecodeWorkerData;
+const port = parentPort;
+
+if (port !== null) {
+  if (nice > 0) {
+    try {
+      // On Linux a priority belongs to the thread.
+      setPriority(Number(readlinkSync("/proc/thread-self").split("/").at(-1)), nice);
+    } catch {
+      // Only a courtesy.
+    }
+  }
+  const counter = new Int32Array(news);
+  const decoder = new Decoder(nodeStoreFiles, (results) => port.postMessage(results));
+  while (!decoder.closing) {
+    const seen = Atomics.load(counter, 0);
+    for (let message = receiveMessageOnPort(port); message !== undefined; message = receiveMessageOnPort(port)) {
+      decoder.take(message.message as DecoderOrder);
+    }
+    if (decoder.step()) continue;
+    decoder.flush();
+    if (!decoder.closing) Atomics.wait(counter, 0, seen);
+  }
+  decoder.flush();
+  port.close();
+}

@@ -1,0 +1,66 @@
+import { Worker } from "node:worker_threads";
+import { workerOptions, workerUrl } from "../worker-url.ts";
+import type { DecodeWorkerData } from "./decode-worker.ts";
+import type { ChunkResult, DecoderOrder } from "./decoder.ts";
+
+/** Decoders that share their work: threads, or in tests one in the caller's thread. */
+export interface DecoderPool {
+  /** Gives an order to all decoders (layers, transfers) or to one (checks, copies). */
+  order(order: DecoderOrder): void;
+  /** Says that bytes of a transfer arrived. */
+  wake(): void;
+  close(): Promise<void>;
+}
+
+/** Starts threads that decompress, verify and write. */
+export function startDecoderPool(options: {
+  readonly threads: number;
+  /** Niceness added, 0 to 19. */
+  readonly nice: number;
+  readonly onResults: (results: readonly ChunkResult[]) => void;
+  /** A thread died: whatever it had claimed will not be reported. */
+  readonly onFailure: (error: unknown) => void;
+}): DecoderPool {
+  const news = new SharedArrayBuffer(4);
+  const counter = new Int32Array(news);
+  const workerData: DecodeWorkerData = { news, nice: options.nice };
+  let closed: Promise<void> | undefined;
+  const workers = Array.from({ length: options.threads }, () => {
+    const worker = new Worker(workerUrl("./decode-worker", import.meta.url), {
+      ...workerOptions(import.meta.url),
+      workerData,
+      name: "estargz-decoder",
+    });
+    worker.on("message", options.onResults);
+    worker.on("error", options.onFailure);
+    worker.unref();
+    return worker;
+  });
+  let turn = 0;
+  const wake = (): void => {
+    Atomics.add(counter, 0, 1);
+    Atomics.notify(counter, 0);
+  };
+  return {
+    wake,
+    order(order) {
+      if (order.type === "copy" || order.type === "check") {
+        workers[turn % workers.length]?.postMessage(order);
+        turn++;
+      } else {
+        for (const worker of workers) worker.postMessage(order);
+      }
+      wake();
+    },
+    close() {
+      closed ??= (async () => {
+        const exits = workers.map((worker) => new Promise((resolve) => worker.once("exit", resolve)));
+        for (const worker of workers) worker.ref();
+        for (const worker of workers) worker.postMessage({ type: "close" } satisfies DecoderOrder);
+        wake();
+        await Promise.all(exits);
+      })();
+      return closed;
+    },
+  };
+}

@@ -1,0 +1,441 @@
+import {
+  EstargzError,
+  isEstargzError,
+  type Logger,
+  type Metrics,
+  PRIORITY_BACKGROUND,
+  PRIORITY_ON_DEMAND,
+  PRIORITY_PREFETCH,
+} from "@estargz/interface";
+import { type Deferred, deferred } from "../deferred.ts";
+import type { ChunkResult, DecoderOrder } from "./decoder.ts";
+import type { DecoderPool } from "./decoder-pool.ts";
+import type { DigestTable } from "./digest-table.ts";
+import type { FillHost, LayerFill } from "./layer-fill.ts";
+import { createLinkEstimate, type LinkEstimate } from "./link-estimate.ts";
+import type { FillSettings } from "./options.ts";
+import type { SpanPlan } from "./plan-spans.ts";
+import { describeTransfer, TransferWord } from "./transfer.ts";
+import { type FetchCause, runTransfer, type TransferHost, type TransferRun } from "./transfer-run.ts";
+
+/** Counts of the fill, by cause, since the start. */
+export interface FillStatistics {
+  readonly requests: Readonly<Record<FetchCause, number>>;
+  readonly bytes: Readonly<Record<FetchCause, number>>;
+  /** Reads that had to wait for bytes. */
+  readonly misses: number;
+  /** Chunks copied from another layer instead of fetched. */
+  readonly copiedChunks: number;
+  /** Compressed bytes fetched that belonged to no chunk still missing. */
+  readonly overfetchedBytes: number;
+}
+
+const PRIORITIES: Readonly<Record<FetchCause, number>> = {
+  "on-demand": PRIORITY_ON_DEMAND,
+  "read-ahead": PRIORITY_PREFETCH + 1,
+  prefetch: PRIORITY_PREFETCH,
+  background: PRIORITY_BACKGROUND,
+};
+/** A background request is held back at most this long at a time: its connection has to stay alive. */
+const MAX_PAUSE_MS = 1000;
+const STORE_RETRY_MS = 5000;
+const STALL_CHECK_MS = 250;
+
+/** What the scheduler needs of its owner. */
+export interface SchedulerOptions {
+  readonly settings: FillSettings;
+  readonly logger: Logger;
+  readonly digests: DigestTable;
+  /** Makes room for bytes; false when they cannot be kept. */
+  readonly reserve: (bytes: number) => boolean;
+  readonly metrics?: Metrics | undefined;
+}
+
+/**
+ * Orders everything that is fetched: reads that somebody waits for, read-ahead, prefetch, background. One for all layers;
+ * it owns the requests and the threads that decode. Nothing that is under way is ever cancelled for something else:
+ * it is held back, or raised when somebody comes to need it.
+ */
+export class FillScheduler implements FillHost, TransferHost {
+  readonly settings: FillSettings;
+  readonly logger: Logger;
+  readonly #options: SchedulerOptions;
+  readonly #pool: DecoderPool;
+  readonly #layers = new Map<number, LayerFill>();
+  readonly #runs = new Map<number, { run: TransferRun; layer: LayerFill }>();
+  readonly #links = new Map<LayerFill, LinkEstimate>();
+  readonly #counts = { misses: 0, copiedChunks: 0, overfetchedBytes: 0 };
+  readonly #requests: Record<FetchCause, number> = { "on-demand": 0, "read-ahead": 0, prefetch: 0, background: 0 };
+  readonly #bytes: Record<FetchCause, number> = { "on-demand": 0, "read-ahead": 0, prefetch: 0, background: 0 };
+  readonly #stallTimer: NodeJS.Timeout;
+  #pumping: NodeJS.Immediate | undefined;
+  #wakeUp: NodeJS.Timeout | undefined;
+  #nextId = 1;
+  #demand = 0;
+  #background = 0;
+  #bytesInFlight = 0;
+  #reservedBytes = 0;
+  #lastDemandMs = Number.NEGATIVE_INFINITY;
+  #degradedUntilMs = 0;
+  #resume: Deferred<void> | undefined;
+  #closed = false;
+
+  constructor(
+    options: SchedulerOptions,
+    startPool: (onResults: (results: readonly ChunkResult[]) => void, onFailure: (error: unknown) => void) => DecoderPool,
+  ) {
+    this.settings = options.settings;
+    this.logger = options.logger;
+    this.#options = options;
+    this.#pool = startPool(
+      (results) => this.#onResults(results),
+      (error) => this.#onPoolFailure(error),
+    );
+    this.#stallTimer = setInterval(() => this.#abortStalled(), STALL_CHECK_MS);
+    this.#stallTimer.unref();
+  }
+
+  /** Takes a layer up. */
+  add(layer: LayerFill): void {
+    this.#layers.set(layer.store.id, layer);
+    this.#links.set(layer, createLinkEstimate());
+    this.order({ type: "layer", init: layer.store.init() });
+    this.pump();
+  }
+
+  /** Lets a layer go; who still waits for its bytes is told so. */
+  remove(layer: LayerFill): void {
+    layer.close();
+    this.#layers.delete(layer.store.id);
+    this.#links.delete(layer);
+    this.order({ type: "forget-layer", layer: layer.store.id });
+  }
+
+  layer(id: number): LayerFill | undefined {
+    return this.#layers.get(id);
+  }
+
+  /** Gives an order to the decoders. */
+  order(order: DecoderOrder): void {
+    if (!this.#closed) this.#pool.order(order);
+  }
+
+  /** Bytes of disk that requests under way will take. */
+  get reservedBytes(): number {
+    return this.#reservedBytes;
+  }
+
+  statistics(): FillStatistics {
+    return { requests: { ...this.#requests }, bytes: { ...this.#bytes }, ...this.#counts };
+  }
+
+  /** Whether the store refused bytes lately: everything then comes from the source. */
+  get isDegraded(): boolean {
+    return performance.now() < this.#degradedUntilMs;
+  }
+
+  check(layer: LayerFill, chunks: readonly number[], urgent: boolean): void {
+    this.order({ type: "check", layer: layer.store.id, chunks, urgent });
+  }
+
+  copy(layer: LayerFill, chunk: number): boolean {
+    const { index } = layer.store;
+    if (index.chunkIsZeros(chunk)) {
+      this.order({ type: "copy", copy: { from: layer.store.id, fromChunk: chunk, to: layer.store.id, chunk } });
+      return true;
+    }
+    const digest = index.chunkDigest(chunk);
+    if (digest === undefined || !index.verified || this.isDegraded) return false;
+    const found = this.#options.digests.find(digest, (id, other) => {
+      const from = this.#layers.get(id);
+      return (
+        from !== undefined && from !== layer && from.store.isLive(other) && from.store.index.chunkLength(other) === index.chunkLength(chunk)
+      );
+    });
+    if (found === undefined || !this.reserve(index.chunkLength(chunk))) return false;
+    this.#counts.copiedChunks++;
+    this.order({ type: "copy", copy: { from: found.layer, fromChunk: found.chunk, to: layer.store.id, chunk } });
+    return true;
+  }
+
+  isWorthJoining(run: TransferRun, untilByte: number): boolean {
+    const { layer } = this.#runs.get(run.shared.id) ?? {};
+    const link = layer === undefined ? undefined : this.#links.get(layer);
+    if (run.ended || run.received >= untilByte || run.urgent || link === undefined) {
+      this.#promote(run);
+      return true;
+    }
+    const joinMs = (untilByte - run.received) / link.bytesPerMs;
+    if (joinMs > 2 * link.roundTripMs + 5) return false;
+    this.#promote(run);
+    return true;
+  }
+
+  #promote(run: TransferRun): void {
+    if (run.urgent) return;
+    run.urgent = true;
+    Atomics.store(new Int32Array(run.shared.state), TransferWord.priority, PRIORITY_ON_DEMAND);
+    this.#wakePaused();
+  }
+
+  reserve(bytes: number): boolean {
+    return this.#options.reserve(bytes);
+  }
+
+  onStoreError(layer: LayerFill, code: string): void {
+    if (!this.isDegraded) {
+      const reason =
+        code === "ENOSPC" || code === "EDQUOT"
+          ? "the disk is full"
+          : code === "EROFS"
+            ? "the disk is read-only"
+            : "the store cannot be written";
+      this.logger.warn({ code, directory: layer.store.directory }, `${reason}: layers are served from their source until it can be`);
+    }
+    this.#degradedUntilMs = performance.now() + STORE_RETRY_MS;
+    this.#pumpIn(STORE_RETRY_MS + 10);
+  }
+
+  onMiss(_layer: LayerFill, _chunks: number): void {
+    this.#counts.misses++;
+    this.#lastDemandMs = performance.now();
+  }
+
+  pump(): void {
+    if (this.#closed) return;
+    this.#pumping ??= setImmediate(() => {
+      this.#pumping = undefined;
+      this.#pumpDemand();
+      this.#pumpBackground();
+    });
+  }
+
+  #pumpIn(ms: number): void {
+    if (this.#wakeUp !== undefined || this.#closed) return;
+    this.#wakeUp = setTimeout(() => {
+      this.#wakeUp = undefined;
+      this.pump();
+    }, ms);
+    this.#wakeUp.unref();
+  }
+
+  #pumpDemand(): void {
+    const now = performance.now();
+    const { maxDemandRequests, maxDemandRequestsPerLayer } = this.settings;
+    for (const layer of this.#layers.values()) {
+      if (!layer.hasDemand) continue;
+      if (layer.retryAtMs > now) {
+        this.#pumpIn(layer.retryAtMs - now + 1);
+        continue;
+      }
+      if (layer.demandRequests >= maxDemandRequestsPerLayer || this.#demand >= maxDemandRequests) continue;
+      for (const { plan, cause, keep } of layer.takeDemand()) {
+        if (layer.demandRequests >= maxDemandRequestsPerLayer || this.#demand >= maxDemandRequests) layer.putBack(plan);
+        else this.#start(layer, plan, cause, keep);
+      }
+    }
+  }
+
+  #pumpBackground(): void {
+    const { settings } = this;
+    const now = performance.now();
+    if (now < this.#degradedUntilMs) return;
+    const layers = [...this.#layers.values()].filter((layer) => layer.attached).sort((a, b) => b.rank - a.rank);
+    const mayFetch = (): boolean => this.#background < settings.maxBackgroundRequests && this.#bytesInFlight < settings.memoryBytes;
+    for (const layer of layers) {
+      if (!this.#isReady(layer, now)) continue;
+      while (mayFetch()) {
+        const plans = layer.nextPrefetch();
+        if (plans.length === 0) break;
+        for (const plan of plans) this.#start(layer, plan, "prefetch", false);
+      }
+    }
+    if (settings.background === "off" || !mayFetch()) return;
+    if (settings.background === "idle") {
+      const quietMs = this.#demand > 0 ? 0 : now - this.#lastDemandMs;
+      if (quietMs < settings.idleMs) {
+        this.#pumpIn(Math.max(1, settings.idleMs - quietMs));
+        return;
+      }
+    }
+    for (const layer of layers) {
+      if (!this.#isReady(layer, now)) continue;
+      while (mayFetch()) {
+        const plan = layer.nextBackground();
+        if (plan === undefined || !this.#start(layer, plan, "background", false)) break;
+      }
+    }
+  }
+
+  #isReady(layer: LayerFill, now: number): boolean {
+    if (layer.retryAtMs <= now) return true;
+    this.#pumpIn(layer.retryAtMs - now + 1);
+    return false;
+  }
+
+  /** Makes a request. Background requests that the store has no room for are left. */
+  #start(layer: LayerFill, plan: SpanPlan, cause: FetchCause, keep: boolean): boolean {
+    const { index } = layer.store;
+    let bytes = 0;
+    for (const chunk of plan.chunks) bytes += Math.ceil(index.chunkLength(chunk) / 4096) * 4096;
+    const hasRoom = keep || this.reserve(bytes);
+    if (!hasRoom && (cause === "background" || cause === "prefetch")) return false;
+    const isDemand = cause === "on-demand" || cause === "read-ahead";
+    const shared = describeTransfer({
+      id: this.#nextId++,
+      layer: layer.store.id,
+      index,
+      blobOffset: plan.offset,
+      length: plan.length,
+      chunks: plan.chunks,
+      priority: PRIORITIES[cause],
+      keep: keep || !hasRoom,
+    });
+    const run: TransferRun = {
+      shared,
+      cause,
+      length: plan.length,
+      open: new Set(plan.chunks),
+      urgent: cause === "on-demand",
+      received: 0,
+      lastPieceMs: performance.now(),
+      paused: false,
+      ended: false,
+      reservedBytes: keep || !hasRoom ? 0 : bytes,
+      abort: new AbortController(),
+    };
+    this.#reservedBytes += run.reservedBytes;
+    this.#runs.set(shared.id, { run, layer });
+    this.#requests[cause]++;
+    this.#bytesInFlight += plan.length;
+    if (isDemand) {
+      this.#demand++;
+      layer.demandRequests++;
+    } else {
+      this.#background++;
+    }
+    layer.started(run);
+    this.order({ type: "transfer", transfer: shared });
+    void this.#run(run, layer, isDemand);
+    return true;
+  }
+
+  async #run(run: TransferRun, layer: LayerFill, isDemand: boolean): Promise<void> {
+    let failure: { error: unknown } | undefined;
+    try {
+      await runTransfer(run, layer.reader(), PRIORITIES[run.cause], this);
+    } catch (error) {
+      failure = { error };
+    }
+    run.ended = true;
+    if (isDemand) {
+      this.#demand--;
+      layer.demandRequests--;
+      if (this.#demand === 0) this.#wakePaused();
+      if (run.cause === "on-demand") this.#lastDemandMs = performance.now();
+    } else {
+      this.#background--;
+    }
+    if (failure !== undefined) this.#onFailure(run, layer, failure.error);
+    this.#finish(run);
+    this.pump();
+  }
+
+  #onFailure(run: TransferRun, layer: LayerFill, error: unknown): void {
+    const { shared } = run;
+    // What no decoder has taken yet will not be taken any more.
+    const claimed = Atomics.exchange(new Int32Array(shared.state), TransferWord.claimed, 0x7fff_ffff);
+    const lost: number[] = [];
+    for (let at = shared.members[claimed] ?? shared.chunks.length; at < shared.chunks.length; at++) {
+      const chunk = shared.chunks[at] ?? 0;
+      run.open.delete(chunk);
+      lost.push(chunk);
+    }
+    if (!layer.closed && !this.#closed) layer.onFailure(run, lost, error);
+  }
+
+  /** Forgets a request when it has ended and all its chunks are reported. */
+  #finish(run: TransferRun): void {
+    if (!run.ended || run.open.size > 0 || !this.#runs.delete(run.shared.id)) return;
+    this.#bytesInFlight -= run.length;
+    this.#reservedBytes -= run.reservedBytes;
+  }
+
+  #onResults(results: readonly ChunkResult[]): void {
+    for (const result of results) {
+      const layer = this.#layers.get(result.layer);
+      const run = this.#runs.get(result.transfer)?.run;
+      if (run !== undefined) {
+        run.open.delete(result.chunk);
+        this.#finish(run);
+      }
+      layer?.onResult(result, run);
+    }
+    this.pump();
+  }
+
+  #onPoolFailure(error: unknown): void {
+    if (this.#closed) return;
+    this.logger.error({ code: "IO_ERROR" }, `a decoder thread ended: ${error instanceof Error ? error.message : String(error)}`);
+    for (const { run } of this.#runs.values()) run.abort.abort(new EstargzError("IO_ERROR", "a decoder thread ended", { cause: error }));
+  }
+
+  #abortStalled(): void {
+    const limit = performance.now() - this.settings.stallTimeoutMs;
+    for (const { run } of this.#runs.values()) {
+      if (run.ended || run.paused || run.lastPieceMs > limit) continue;
+      run.abort.abort(new EstargzError("TIMEOUT", `no byte arrived for ${this.settings.stallTimeoutMs} ms`));
+    }
+  }
+
+  wake(): void {
+    this.#pool.wake();
+  }
+
+  turn(run: TransferRun): Promise<void> | undefined {
+    if (run.urgent || this.#demand === 0 || run.cause === "read-ahead") return undefined;
+    this.#resume ??= deferred<void>();
+    const { promise } = this.#resume;
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, MAX_PAUSE_MS);
+    });
+    return Promise.race([promise, timeout]).finally(() => clearTimeout(timer));
+  }
+
+  #wakePaused(): void {
+    this.#resume?.resolve();
+    this.#resume = undefined;
+  }
+
+  onFirstByte(run: TransferRun, afterMs: number): void {
+    const { layer } = this.#runs.get(run.shared.id) ?? {};
+    if (layer !== undefined) this.#links.get(layer)?.firstByte(afterMs);
+  }
+
+  onPiece(run: TransferRun, bytes: number): void {
+    const { layer } = this.#runs.get(run.shared.id) ?? {};
+    this.#bytes[run.cause] += bytes;
+    if (layer === undefined) return;
+    layer.onByte();
+    this.#links.get(layer)?.piece(bytes, performance.now());
+  }
+
+  /** Ends all requests and threads. What was verified is on disk afterwards. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearInterval(this.#stallTimer);
+    clearTimeout(this.#wakeUp);
+    if (this.#pumping !== undefined) clearImmediate(this.#pumping);
+    this.#wakePaused();
+    for (const { run } of this.#runs.values()) run.abort.abort(new EstargzError("CLOSED", "the layer file system was closed"));
+    for (const layer of this.#layers.values()) layer.close();
+    await this.#pool.close();
+  }
+}
+
+/** Whether an error only says that we are closing. */
+export function isClosed(error: unknown): boolean {
+  return isEstargzError(error, "CLOSED");
+}

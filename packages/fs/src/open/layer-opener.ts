@@ -1,0 +1,118 @@
+import { Worker } from "node:worker_threads";
+import { type Digest, EstargzError, PRIORITY_ON_DEMAND, type ReaderAt } from "@estargz/interface";
+import { type Deferred, deferred } from "../deferred.ts";
+import { LayerIndex } from "../layer-index.ts";
+import { workerOptions, workerUrl } from "../worker-url.ts";
+import type { OpenOrder, OpenReply } from "./open-messages.ts";
+import { postError, receiveError } from "./posted-error.ts";
+
+/** What {@link LayerOpener.open} needs to know. */
+export interface OpenRequest {
+  readonly blob: ReaderAt;
+  /** Expected digest of the TOC; without it the digest of the index has to be compared. */
+  readonly tocDigest: Digest | undefined;
+  readonly allowUnverified: boolean;
+  readonly annotations: Readonly<Record<string, string>> | undefined;
+  /** Gets a TOC that is stored elsewhere. */
+  readonly externalToc?: (() => Promise<Uint8Array>) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Opens layers in a thread of its own: a TOC of any size holds nobody up. */
+export interface LayerOpener {
+  /**
+   * Fetches, verifies, parses and packs a layer's TOC.
+   *
+   * @throws `NOT_ESTARGZ`, `INVALID_TOC`, `DIGEST_MISMATCH`, `UNVERIFIED`, the source's errors, or the signal's reason.
+   */
+  open(request: OpenRequest): Promise<LayerIndex>;
+  close(): Promise<void>;
+}
+
+interface Pending {
+  readonly request: OpenRequest;
+  readonly result: Deferred<SharedArrayBuffer>;
+}
+
+/** Starts the thread that opens layers. */
+export function startLayerOpener(): LayerOpener {
+  const pending = new Map<number, Pending>();
+  let nextId = 1;
+  let worker: Worker | undefined;
+
+  const start = (): Worker => {
+    const started = new Worker(workerUrl("./open-worker", import.meta.url), { ...workerOptions(import.meta.url), name: "estargz-opener" });
+    started.unref();
+    started.on("message", (reply: OpenReply) => onReply(started, reply));
+    started.on("error", (error) => {
+      // A hostile TOC that takes all memory ends the thread, not the process.
+      worker = undefined;
+      const failure = new EstargzError("LIMIT_EXCEEDED", "opening a layer ended its thread: its TOC is too large or damaged", {
+        cause: error,
+      });
+      for (const [id, { result }] of pending) {
+        pending.delete(id);
+        result.reject(failure);
+      }
+    });
+    return started;
+  };
+
+  const onReply = (from: Worker, reply: OpenReply): void => {
+    const open = pending.get(reply.id);
+    if (open === undefined) return;
+    if (reply.type === "read") {
+      void serve(open.request, reply).then((order) => from.postMessage(order));
+      return;
+    }
+    pending.delete(reply.id);
+    if (reply.type === "opened") open.result.resolve(reply.index);
+    else open.result.reject(receiveError(reply.error));
+  };
+
+  worker = start();
+  return {
+    async open(request) {
+      const { signal, blob, tocDigest, allowUnverified, annotations } = request;
+      signal?.throwIfAborted();
+      worker ??= start();
+      const id = nextId++;
+      const result = deferred<SharedArrayBuffer>();
+      const abort = (): void => {
+        pending.delete(id);
+        result.reject(signal?.reason);
+      };
+      pending.set(id, { request, result });
+      signal?.addEventListener("abort", abort, { once: true });
+      try {
+        worker.postMessage({ type: "open", id, size: blob.size, tocDigest, allowUnverified, annotations } satisfies OpenOrder);
+        return LayerIndex.over(await result.promise);
+      } finally {
+        signal?.removeEventListener("abort", abort);
+      }
+    },
+    async close() {
+      const ending = worker;
+      worker = undefined;
+      for (const { result } of pending.values()) result.reject(new EstargzError("CLOSED", "the layer file system was closed"));
+      pending.clear();
+      await ending?.terminate();
+    },
+  };
+}
+
+async function serve(request: OpenRequest, reply: OpenReply & { type: "read" }): Promise<OpenOrder> {
+  const { id, read, kind, offset, length } = reply;
+  const { blob, signal, externalToc } = request;
+  const options = { signal, priority: PRIORITY_ON_DEMAND };
+  try {
+    if (kind === "tail") return { type: "read", id, read, ...(await blob.readTail(length, options)) };
+    if (kind === "range") return { type: "read", id, read, bytes: await blob.readAt(offset, length, options), size: undefined };
+    if (externalToc === undefined) {
+      throw new EstargzError("NOT_FOUND", "the TOC of this layer is stored elsewhere, and no way to get it was given (externalToc)");
+    }
+    return { type: "read", id, read, bytes: await externalToc(), size: undefined };
+  } catch (error) {
+    return { type: "read-failed", id, read, error: postError(error) };
+  }
+}

@@ -1,0 +1,180 @@
+import { closeSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type Digest, digestHex, EstargzError, isDigest, type LayerLocation } from "@estargz/interface";
+import { libc } from "../libc.ts";
+import type { FileMarks } from "./layer-store.ts";
+
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+/** Directory numbers are taken from disk this many at a time. */
+const NUMBERS_AT_ONCE = 64;
+
+/** What is kept of a layer beside its data. */
+export interface LayerRecord {
+  readonly layerDigest: Digest;
+  readonly tocDigest: Digest;
+  /** Name of its directory in the mount while somebody holds it. */
+  readonly number: number | undefined;
+  readonly owners: readonly string[];
+  readonly locations: readonly LayerLocation[];
+  readonly lastUsedMs: number;
+}
+
+/** Name of a layer's folder: the digest of its blob and that of its TOC, because neither proves the other. */
+export function layerKey(layerDigest: Digest, tocDigest: Digest): string {
+  return `${digestHex(layerDigest)}-${digestHex(tocDigest)}`;
+}
+
+/** The folder that a layer file system keeps everything in. One process at a time uses it. */
+export class StoreDirectory {
+  readonly root: string;
+  readonly layers: string;
+  readonly mounts: string;
+  readonly #lock: number | undefined;
+  readonly #boot: string;
+  readonly #marks: ReadonlyMap<string, FileMarks>;
+  #nextNumber: number;
+  #reserved: number;
+
+  private constructor(root: string, lock: number | undefined) {
+    this.root = root;
+    this.layers = join(root, "layers");
+    this.mounts = join(root, "mounts");
+    this.#lock = lock;
+    this.#boot = bootId();
+    this.#marks = this.#takeCleanMark();
+    this.#nextNumber = readNumber(join(root, "next-number"));
+    this.#reserved = this.#nextNumber;
+  }
+
+  /**
+   * Opens the folder, making it if need be.
+   *
+   * @throws `FAILED_PRECONDITION` when another process uses it, `IO_ERROR` when it cannot be made.
+   */
+  static async open(root: string): Promise<StoreDirectory> {
+    try {
+      await mkdir(join(root, "layers"), { recursive: true, mode: 0o700 });
+      await mkdir(join(root, "mounts"), { recursive: true, mode: 0o755 });
+    } catch (error) {
+      throw new EstargzError("IO_ERROR", `cannot use ${root} for layer data: choose a folder that can be written to`, { cause: error });
+    }
+    return new StoreDirectory(root, lockFolder(root));
+  }
+
+  /** Marks of a layer's files at the last stop, if that was clean and the machine has not been restarted since. */
+  marks(key: string): FileMarks | undefined {
+    return this.#marks.get(key);
+  }
+
+  #takeCleanMark(): ReadonlyMap<string, FileMarks> {
+    const path = join(this.root, "clean.json");
+    try {
+      const mark: unknown = JSON.parse(readFileSync(path, "utf8"));
+      if (typeof mark !== "object" || mark === null || !("boot" in mark) || !("layers" in mark)) return new Map();
+      if (mark.boot !== this.#boot || typeof mark.layers !== "object" || mark.layers === null) return new Map();
+      return new Map(Object.entries(mark.layers as Record<string, FileMarks>));
+    } catch {
+      return new Map();
+    } finally {
+      // From now on a stop is unclean until it is not.
+      rmSync(path, { force: true });
+    }
+  }
+
+  /** Says that nothing will be written any more. */
+  writeCleanMark(layers: ReadonlyMap<string, FileMarks>): void {
+    replaceFile(join(this.root, "clean.json"), JSON.stringify({ boot: this.#boot, layers: Object.fromEntries(layers) }));
+  }
+
+  /** A number that no layer directory of this folder ever had. */
+  takeNumber(): number {
+    if (this.#nextNumber >= this.#reserved) {
+      this.#reserved = this.#nextNumber + NUMBERS_AT_ONCE;
+      replaceFile(join(this.root, "next-number"), String(this.#reserved));
+    }
+    return this.#nextNumber++;
+  }
+
+  directory(key: string): string {
+    return join(this.layers, key);
+  }
+
+  /** Keys of the layers that have a folder; remains of unfinished or unshared ones are removed. */
+  async keys(): Promise<string[]> {
+    const keys: string[] = [];
+    for (const name of await readdir(this.layers)) {
+      if (/^[0-9a-f]+-[0-9a-f]+$/u.test(name)) keys.push(name);
+      else await rm(join(this.layers, name), { recursive: true, force: true });
+    }
+    return keys;
+  }
+
+  /** Reads what is kept of a layer; `undefined` if it is not there or damaged. */
+  async readRecord(key: string): Promise<LayerRecord | undefined> {
+    try {
+      return parseRecord(JSON.parse(await readFile(join(this.directory(key), "layer.json"), "utf8")));
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Keeps what is known of a layer. Errors of the disk are the caller's to judge. */
+  async writeRecord(key: string, record: LayerRecord): Promise<void> {
+    const path = join(this.directory(key), "layer.json");
+    await writeFile(`${path}.new`, JSON.stringify(record));
+    await rename(`${path}.new`, path);
+  }
+
+  /** Lets the next process in. */
+  close(): void {
+    if (this.#lock !== undefined) closeSync(this.#lock);
+  }
+}
+
+function parseRecord(value: unknown): LayerRecord | undefined {
+  const record = value as Partial<LayerRecord> | null;
+  if (typeof record !== "object" || record === null) return undefined;
+  const { layerDigest, tocDigest, number, owners, locations, lastUsedMs } = record;
+  if (!isDigest(layerDigest) || !isDigest(tocDigest) || !Array.isArray(owners) || !Array.isArray(locations)) return undefined;
+  return {
+    layerDigest,
+    tocDigest,
+    number: Number.isSafeInteger(number) ? number : undefined,
+    owners: owners.map(String),
+    locations: locations as LayerLocation[],
+    lastUsedMs: Number(lastUsedMs ?? 0),
+  };
+}
+
+function lockFolder(root: string): number | undefined {
+  const { flock } = libc();
+  const file = openSync(join(root, "lock"), "a", 0o600);
+  if (flock === undefined || flock(file, LOCK_EX | LOCK_NB) === 0) return file;
+  closeSync(file);
+  throw new EstargzError("FAILED_PRECONDITION", `another process uses ${root}: stop it, or choose another folder`);
+}
+
+function bootId(): string {
+  try {
+    return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+  } catch {
+    return "unknown";
+  }
+}
+
+function readNumber(path: string): number {
+  try {
+    const number = Number(readFileSync(path, "utf8"));
+    return Number.isSafeInteger(number) && number > 0 ? number : 1;
+  } catch {
+    return 1;
+  }
+}
+
+function replaceFile(path: string, text: string): void {
+  mkdirSync(join(path, ".."), { recursive: true });
+  writeFileSync(`${path}.new`, text);
+  renameSync(`${path}.new`, path);
+}
