@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { type Chunk, digestHex, type EntryType, EstargzError, type Layer, type LayerEntry } from "@estargz/interface";
+import { type Chunk, type Digest, digestHex, type EntryType, EstargzError, type Layer, type LayerEntry } from "@estargz/interface";
 import { LayerIndex } from "./layer-index.ts";
 import {
   CHECKSUM_AT,
@@ -56,11 +56,12 @@ interface Plan {
  * Packs the tree of a layer. Whiteouts (`.wh.x`) become character devices 0/0 named `x`, opaque markers
  * become xattrs of their directory, landmarks and the TOC are left out.
  *
+ * @param options - `layerDigest` names the file in the state directory; default is the TOC's digest.
  * @throws `LIMIT_EXCEEDED` for a layer that does not fit the packed form (4 GiB of names, 16 TiB of data, 4 GiB a chunk),
  * `UNSUPPORTED` for chunk digests other than sha256.
  */
-export function buildLayerIndex(layer: Layer): LayerIndex {
-  const plan = planIndex(layer);
+export function buildLayerIndex(layer: Layer, options: { readonly layerDigest?: Digest | undefined } = {}): LayerIndex {
+  const plan = planIndex(layer, `${options.layerDigest ?? layer.tocDigest}.json`);
   const counts = {
     inodes: plan.stateDirectory + 2,
     names: plan.nameCount,
@@ -87,7 +88,7 @@ function limit(name: string, value: number): void {
     throw new EstargzError("LIMIT_EXCEEDED", `the layer has ${value} ${name}; an index holds at most ${MAX_UINT32 - 2}`);
 }
 
-function planIndex(layer: Layer): Plan {
+function planIndex(layer: Layer, stateFileName: string): Plan {
   const entries = layer.entries;
   const whiteouts: { parent: number; mtimeNs: bigint }[] = [];
   const directories: ShownDirectory[] = [];
@@ -102,8 +103,7 @@ function planIndex(layer: Layer): Plan {
     }
   }
   const stateDirectory = entries.length + whiteouts.length;
-  const stateName = Buffer.from(`${digestHex(layer.tocDigest)}.json`);
-  directories.push({ inode: stateDirectory, names: [{ bytes: stateName, inode: stateDirectory + 1 }], opaque: false });
+  directories.push({ inode: stateDirectory, names: [{ bytes: Buffer.from(stateFileName), inode: stateDirectory + 1 }], opaque: false });
   const opaque = new Set(directories.filter((directory) => directory.opaque).map((directory) => directory.inode));
   const xattrs = new XattrTable();
   for (const entry of entries) xattrs.add(entry, opaque.has(entry.index));

@@ -252,6 +252,7 @@ class LocalFiles implements LocalLayerFileSystem {
         const { externalToc } = this.#options;
         const index = await this.#opener.open({
           blob,
+          layerDigest: location.descriptor.digest,
           tocDigest,
           allowUnverified,
           annotations: location.descriptor.annotations,

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { createLayerFileSystem, type LayerFileSystemOptions, type LocalLayerFileSystem } from "../src/index.ts";
+import { randomBytes } from "./content.ts";
 import { FakeDriver } from "./fake-driver.ts";
 import { makeLayer, type TestEntry } from "./memory-layer.ts";
 import { TestSource, until } from "./test-source.ts";
@@ -30,20 +31,10 @@ async function start(options: Partial<LayerFileSystemOptions> = {}): Promise<Loc
   return files;
 }
 
-const content = (seed: number, length: number): Buffer => {
-  const bytes = Buffer.alloc(length);
-  let state = seed + 1;
-  for (let at = 0; at < length; at++) {
-    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;
-    bytes[at] = (state >>> 16) & 0x3f;
-  }
-  return bytes;
-};
-
 const files: TestEntry[] = [
-  { path: "bin/big", content: content(1, 5 * 1024 * 1024) },
-  { path: "etc/small", content: content(2, 1000) },
-  { path: "etc/middle", content: content(3, 300_000) },
+  { path: "bin/big", content: randomBytes(1, 5 * 1024 * 1024) },
+  { path: "etc/small", content: randomBytes(2, 1000) },
+  { path: "etc/middle", content: randomBytes(3, 300_000) },
   { path: "etc/empty", content: "" },
 ];
 

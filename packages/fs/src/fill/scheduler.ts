@@ -1,12 +1,4 @@
-import {
-  EstargzError,
-  isEstargzError,
-  type Logger,
-  type Metrics,
-  PRIORITY_BACKGROUND,
-  PRIORITY_ON_DEMAND,
-  PRIORITY_PREFETCH,
-} from "@estargz/interface";
+import { EstargzError, type Logger, type Metrics, PRIORITY_BACKGROUND, PRIORITY_ON_DEMAND, PRIORITY_PREFETCH } from "@estargz/interface";
 import { type Deferred, deferred } from "../deferred.ts";
 import type { ChunkResult, DecoderOrder } from "./decoder.ts";
 import type { DecoderPool } from "./decoder-pool.ts";
@@ -433,9 +425,4 @@ export class FillScheduler implements FillHost, TransferHost {
     for (const layer of this.#layers.values()) layer.close();
     await this.#pool.close();
   }
-}
-
-/** Whether an error only says that we are closing. */
-export function isClosed(error: unknown): boolean {
-  return isEstargzError(error, "CLOSED");
 }

@@ -7,8 +7,9 @@ import type { OpenOrder, OpenReply } from "./open-messages.ts";
 import { postError, receiveError } from "./posted-error.ts";
 
 /** What {@link LayerOpener.open} needs to know. */
-export interface OpenRequest {
+interface OpenRequest {
   readonly blob: ReaderAt;
+  readonly layerDigest: Digest;
   /** Expected digest of the TOC; without it the digest of the index has to be compared. */
   readonly tocDigest: Digest | undefined;
   readonly allowUnverified: boolean;
@@ -73,7 +74,7 @@ export function startLayerOpener(): LayerOpener {
   worker = start();
   return {
     async open(request) {
-      const { signal, blob, tocDigest, allowUnverified, annotations } = request;
+      const { signal, blob, layerDigest, tocDigest, allowUnverified, annotations } = request;
       signal?.throwIfAborted();
       worker ??= start();
       const id = nextId++;
@@ -85,7 +86,7 @@ export function startLayerOpener(): LayerOpener {
       pending.set(id, { request, result });
       signal?.addEventListener("abort", abort, { once: true });
       try {
-        worker.postMessage({ type: "open", id, size: blob.size, tocDigest, allowUnverified, annotations } satisfies OpenOrder);
+        worker.postMessage({ type: "open", id, size: blob.size, layerDigest, tocDigest, allowUnverified, annotations } satisfies OpenOrder);
         return LayerIndex.over(await result.promise);
       } finally {
         signal?.removeEventListener("abort", abort);

@@ -6,6 +6,7 @@ export type OpenOrder =
       readonly type: "open";
       readonly id: number;
       readonly size: number | undefined;
+      readonly layerDigest: Digest;
       /** Expected digest of the TOC; without it the TOC is taken as it is, and the caller compares. */
       readonly tocDigest: Digest | undefined;
       /** Whether chunks without digests are taken, and the layer counts as unverified. */

@@ -53,7 +53,7 @@ async function open(order: OpenOrder & { type: "open" }): Promise<SharedArrayBuf
     const { tocBytes, format, blobSize, payloadEnd } = layer;
     layer = openLayerFromToc({ blob, tocBytes, format, blobSize, payloadEnd, tocDigest: layer.tocDigest });
   }
-  return buildLayerIndex(layer).buffer;
+  return buildLayerIndex(layer, { layerDigest: order.layerDigest }).buffer;
 }
 
 port?.on("message", (order: OpenOrder) => {
