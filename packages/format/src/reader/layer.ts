@@ -143,7 +143,7 @@ class TableLayer implements Layer {
   }
 
   verify(level: VerifyLevel, options: ReadOptions = {}): Promise<VerifyReport> {
-    return verifyLayer(this, level, options);
+    return verifyLayer(this, this.#table, level, options);
   }
 
   #entry(inode: number): LayerEntry {

@@ -6,7 +6,7 @@ import { verifyDigest } from "./decode-chunk.ts";
 const WINDOW_BYTES = 4 << 20;
 
 /** The chunks of a file that cover bytes `offset` to `offset + length`, clipped to the file. */
-export function chunksOfRange(chunks: readonly Chunk[], offset: number, length: number): readonly Chunk[] {
+function chunksOfRange(chunks: readonly Chunk[], offset: number, length: number): readonly Chunk[] {
   if (length <= 0) return [];
   let low = 0;
   let high = chunks.length;

@@ -3,6 +3,7 @@ import { deflateRaw } from "pako";
 import { concatBytes, hexOf } from "../bytes.ts";
 import { crc32 } from "./crc32.ts";
 import { GZIP_HEADER, invalidCompression } from "./gzip-header.ts";
+import { createMemorySpool } from "./memory-spool.ts";
 import { portableGzip, portableZstd } from "./portable-codecs.ts";
 import { portableDecompress } from "./portable-decompress.ts";
 import type { Runtime } from "./runtime.ts";
@@ -40,4 +41,6 @@ export const runtime: Runtime = {
     };
   },
   decompress: portableDecompress,
+  defaultThreads: 1,
+  createSpool: createMemorySpool,
 };

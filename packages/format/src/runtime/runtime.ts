@@ -1,7 +1,8 @@
 import type { Codec } from "@estargz/interface";
+import type { BatchPool, CompressionSettings } from "../writer/batch.ts";
 
 /** An SHA-256 in progress. */
-export interface Hasher {
+interface Hasher {
   update(bytes: Uint8Array): void;
   /** The digest as lower-case hexadecimal text. May be called once. */
   hex(): string;
@@ -25,4 +26,18 @@ export interface Runtime {
   createCompressor(format: "gzip" | "zstd", level: number): MemberCompressor | undefined;
   /** Decompresses a stream of gzip members or zstd frames. Throws `INVALID_COMPRESSION` for damaged or truncated input. */
   decompress(format: "gzip" | "zstd", source: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array>;
+  /** Threads that compress by default. */
+  readonly defaultThreads: number;
+  /** Threads that compress batches; `undefined` where the runtime has none. */
+  createPool?(settings: CompressionSettings, threads: number): BatchPool;
+  /** A place for a tar that has to be read twice. */
+  createSpool(): Spool;
+}
+
+/** Bytes that are kept until they are read again. */
+export interface Spool {
+  write(bytes: Uint8Array): Promise<void>;
+  /** Reads exactly `length` bytes. */
+  read(offset: number, length: number): Promise<Uint8Array>;
+  close(): Promise<void>;
 }

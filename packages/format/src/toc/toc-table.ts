@@ -39,6 +39,8 @@ export class TocTable {
   readonly linkNames: Map<number, string> = new Map();
   readonly xattrs: Map<number, Readonly<Record<string, unknown>>> = new Map();
   readonly chunks: ChunkColumns = new ChunkColumns();
+  /** Rows that the TOC lists; those of directories that are only implied come after them. */
+  listedRows = 0;
 
   /** Adds a row for a directory that is only implied. */
   addImplied(path: string): number {
@@ -117,6 +119,7 @@ class TableReader {
 
   finish(): TocTable {
     this.#closeFile();
+    this.#table.listedRows = this.#table.paths.length;
     return this.#table;
   }
 

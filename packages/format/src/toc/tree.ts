@@ -4,7 +4,7 @@ import { baseName, cleanPath, compareBytewise, parentOf } from "./path.ts";
 import { KIND, type TocTable } from "./toc-table.ts";
 
 /** A name in a directory and the inode it leads to. */
-export interface TreeName {
+interface TreeName {
   readonly name: string;
   readonly inode: number;
 }
