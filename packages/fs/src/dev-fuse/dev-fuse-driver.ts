@@ -326,6 +326,8 @@ class DevFuse implements DevFuseDriver {
     }
     this.#connections.clear();
     this.#attached.clear();
+    // Reads that the next process answers are of no interest here any more.
+    this.#misses.abort();
     await this.#keeper?.close();
   }
 

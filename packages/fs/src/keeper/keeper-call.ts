@@ -60,6 +60,17 @@ function callOnce(
   }
 }
 
+/** Opens a connection that the keeper holds until it ends. Gives its descriptor, or -1. */
+export function openWatch(systemCalls: SystemCalls, socketPath: string): number {
+  const socket = systemCalls.connect(socketPath, TIMEOUT_MS);
+  if (socket < 0) return -1;
+  const watched =
+    systemCalls.send(socket, encodeMessage({ command: "watch" }), []) > 0 && receiveMessage(systemCalls, socket, []) !== undefined;
+  if (watched) return socket;
+  systemCalls.close(socket);
+  return -1;
+}
+
 /** Receives one message; `undefined` when the other side ends or is silent too long. */
 export function receiveMessage(systemCalls: SystemCalls, socket: number, descriptors: number[]): unknown {
   const reader = new MessageReader();

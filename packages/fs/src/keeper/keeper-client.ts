@@ -1,11 +1,11 @@
 import { spawn } from "node:child_process";
-import { connect, type Socket } from "node:net";
+import { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { EstargzError, type Logger, noLogger } from "@estargz/interface";
 import type { SystemCalls } from "../dev-fuse/system-calls.ts";
-import { callKeeper } from "./keeper-call.ts";
-import { encodeMessage, type KeptEntry } from "./keeper-protocol.ts";
+import { callKeeper, openWatch } from "./keeper-call.ts";
+import type { KeptEntry } from "./keeper-protocol.ts";
 
 const START_TIMEOUT_MS = 60_000;
 
@@ -48,8 +48,8 @@ export class KeeperClient {
    */
   static async connect(systemCalls: SystemCalls, options: KeeperOptions, logger: Logger = noLogger): Promise<KeeperClient> {
     const client = new KeeperClient(systemCalls, options, logger);
-    await client.#reach();
-    client.#watchKeeper();
+    do await client.#reach();
+    while (!client.#watchKeeper());
     return client;
   }
 
@@ -64,33 +64,43 @@ export class KeeperClient {
     throw new EstargzError("UNAVAILABLE", `no keeper listens on ${socketPath}: start estargz-keeper`);
   }
 
-  #watchKeeper(): void {
-    const socket = connect(this.#options.socketPath);
+  /** A connection that stays open: its end is the keeper's end. Made in one go, as the keeper serves one client at a time. */
+  #watchKeeper(): boolean {
+    const fd = openWatch(this.#systemCalls, this.#options.socketPath);
+    if (fd < 0) return false;
+    const socket = new Socket({ fd, readable: true, writable: false });
     this.#watch = socket;
     socket.on("error", () => {});
-    socket.once("connect", () => socket.write(encodeMessage({ command: "watch" })));
-    socket.resume();
-    socket.unref();
     socket.once("close", () => {
       if (!this.#closed) this.#restoring ??= this.#restore().finally(() => (this.#restoring = undefined));
     });
+    socket.resume();
+    socket.unref();
+    return true;
   }
 
   /** The keeper is gone: it was replaced by a newer one, or it died. */
   async #restore(): Promise<void> {
     try {
-      await this.#reach();
-      const answer = callKeeper(this.#systemCalls, this.#options.socketPath, { command: "list" });
-      for (const fd of answer?.descriptors ?? []) this.#systemCalls.close(fd);
-      const held = new Set(answer?.reply.entries?.map(({ name }) => name));
-      for (const [name, { fd, note }] of this.#mine) {
-        if (!held.has(name)) callKeeper(this.#systemCalls, this.#options.socketPath, { command: "put", name, note }, [fd]);
-      }
-      this.#logger.info({ pid: answer?.reply.pid, kept: this.#mine.size }, "a new keeper holds the mounts");
-      if (!this.#closed) this.#watchKeeper();
+      do {
+        await this.#reach();
+        this.#depositAll();
+      } while (!this.#closed && !this.#watchKeeper());
     } catch (error) {
       this.#logger.error({ err: error }, "the keeper is gone and no new one can be reached: a restart will end the mounts");
     }
+  }
+
+  /** Gives the keeper what it does not hold yet. */
+  #depositAll(): void {
+    const { socketPath } = this.#options;
+    const answer = callKeeper(this.#systemCalls, socketPath, { command: "list" });
+    for (const fd of answer?.descriptors ?? []) this.#systemCalls.close(fd);
+    const held = new Set(answer?.reply.entries?.map(({ name }) => name));
+    for (const [name, { fd, note }] of this.#mine) {
+      if (!held.has(name)) callKeeper(this.#systemCalls, socketPath, { command: "put", name, note }, [fd]);
+    }
+    this.#logger.info({ pid: answer?.reply.pid, kept: this.#mine.size }, "another keeper holds the mounts now");
   }
 
   /** Process number of the keeper. */
