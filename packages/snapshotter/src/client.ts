@@ -1,11 +1,10 @@
-import { connect } from "node:net";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
-import { Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
-import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import type { ErrorCode } from "@estargz/interface";
 import { EstargzError } from "@estargz/interface";
 import { type Info, Snapshots } from "./gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import type { CallOptions, SnapshotInfo, SnapshotKind, Snapshotter } from "./snapshot.ts";
+import { unixTransport } from "./unix-transport.ts";
 
 /** Options of {@link connectSnapshotter}. */
 export interface ConnectSnapshotterOptions {
@@ -55,20 +54,9 @@ async function translated<T>(call: Promise<T>): Promise<T> {
   }
 }
 
-/** A gRPC transport to a unix socket, with containerd's namespace header. */
-function unixTransport(address: string, namespace: string): { transport: ReturnType<typeof createGrpcTransport>; close: () => void } {
-  const manager = new Http2SessionManager("http://localhost", {}, { createConnection: () => connect(address) });
-  const inNamespace: Interceptor = (next) => (request) => {
-    request.header.set("containerd-namespace", namespace);
-    return next(request);
-  };
-  const transport = createGrpcTransport({ baseUrl: "http://localhost", sessionManager: manager, interceptors: [inNamespace] });
-  return { transport, close: () => manager.abort() };
-}
-
 /** Uses a snapshotter over gRPC: ours, containerd's own, or any other behind containerd. Connects at the first call. */
 export function connectSnapshotter(options: ConnectSnapshotterOptions): Snapshotter {
-  const { transport, close } = unixTransport(options.address, options.namespace ?? "default");
+  const { transport, close } = unixTransport(options.address, { namespace: options.namespace ?? "default" });
   const client = createClient(Snapshots, transport);
   const snapshotter = options.snapshotter ?? "";
   return {

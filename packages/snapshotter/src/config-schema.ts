@@ -1,4 +1,5 @@
 import { z } from "zod";
+import type { SnapshotterConfig } from "./config-types.ts";
 
 /** How a key relates to the reference implementation's key of the same name. */
 export type KeyStatus =
@@ -80,7 +81,7 @@ const credentials = z.object({
 });
 
 /** Every key of the configuration file. The names are the file's. */
-export const configShape = z.object({
+const configSchema = z.object({
   metrics_address: key(text, "", "TCP address of /metrics and /healthz, like 127.0.0.1:9099; empty: none"),
   no_prometheus: key(flag, false, "no /metrics on metrics_address"),
   debug_address: key(text, "", "", "ignored", "use Node's own inspector"),
@@ -231,3 +232,11 @@ export const configShape = z.object({
   ),
   log: table({ level: key(z.enum(["debug", "info", "warn", "error"]), "info", "least severe level that is logged") }, "logging"),
 });
+
+/** Every key of the configuration file, with its schema. */
+export const CONFIG_KEYS: Readonly<Record<string, z.ZodType>> = configSchema.shape;
+
+/** Checks types and bounds of a parsed file and fills in defaults. Unknown keys are left out. */
+export function parseKeys(value: unknown): z.ZodSafeParseResult<SnapshotterConfig> {
+  return configSchema.safeParse(value);
+}

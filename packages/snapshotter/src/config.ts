@@ -1,68 +1,8 @@
 import { EstargzError } from "@estargz/interface";
 import { parse } from "smol-toml";
 import { z } from "zod";
-import { configShape, type KeyNotes } from "./config-schema.ts";
-
-/** The configuration, with the file's names; see `estargz-snapshotter config default` for every key. */
-export interface SnapshotterConfig {
-  readonly metrics_address: string;
-  readonly no_prometheus: boolean;
-  readonly prefetch_size: number;
-  readonly noprefetch: boolean;
-  readonly no_background_fetch: boolean;
-  readonly debug: boolean;
-  readonly allow_no_verification: boolean;
-  readonly disable_verification: boolean;
-  readonly blob: { readonly fetching_timeout_sec: number };
-  readonly fuse: { readonly passthrough: boolean; readonly driver: "auto" | "dev-fuse" | "fuse-native"; readonly keeper: boolean };
-  readonly kubeconfig_keychain: {
-    readonly enable_keychain: boolean;
-    readonly kubeconfig_path: string;
-    readonly namespaces: readonly string[];
-  };
-  readonly cri_keychain: {
-    readonly enable_keychain: boolean;
-    readonly image_service_path: string;
-    readonly listen_path: string;
-    readonly state_path: string;
-  };
-  readonly kubelet_credential_provider: { readonly config_path: string; readonly bin_dir: string };
-  readonly docker_keychain: { readonly enable_keychain: boolean; readonly config_path: string };
-  readonly auth: Readonly<Record<string, ConfiguredCredentials>>;
-  readonly resolver: {
-    readonly request_timeout_sec: number;
-    readonly config_path: string;
-    readonly plain_http: readonly string[];
-    readonly trusted_realms: readonly string[];
-    readonly host: Readonly<Record<string, { readonly mirrors: readonly ConfiguredMirror[] }>>;
-  };
-  readonly snapshotter: {
-    readonly unmount_on_exit: boolean;
-    readonly attach_timeout_sec: number;
-    readonly upperdir_label: boolean;
-    readonly remap_ids: boolean;
-    readonly mount_options: readonly string[];
-  };
-  readonly cache: { readonly max_bytes: number };
-  readonly fill: { readonly background: "full" | "idle" | "off" };
-  readonly log: { readonly level: "debug" | "info" | "warn" | "error" };
-}
-
-/** Credentials as they are written in the configuration. */
-export interface ConfiguredCredentials {
-  readonly username?: string | undefined;
-  readonly password?: string | undefined;
-  readonly identity_token?: string | undefined;
-  readonly registry_token?: string | undefined;
-}
-
-/** A mirror as it is written in the configuration. */
-export interface ConfiguredMirror {
-  readonly host: string;
-  readonly insecure: boolean;
-  readonly request_timeout_sec: number;
-  readonly header: Readonly<Record<string, string | string[]>>;
-}
+import { CONFIG_KEYS, type KeyNotes, parseKeys } from "./config-schema.ts";
+import type { SnapshotterConfig } from "./config-types.ts";
 
 /** Something in a configuration file that deserves a look. */
 export interface ConfigFinding {
@@ -121,7 +61,7 @@ function nearest(path: string): string {
     const knownName = known.slice(known.lastIndexOf(".") + 1);
     return Math.min(distance(path, known), distance(name, knownName) + 0.5);
   };
-  return knownPaths(configShape.shape).reduce((best, known) => (score(known) < score(best) ? known : best));
+  return knownPaths(CONFIG_KEYS).reduce((best, known) => (score(known) < score(best) ? known : best));
 }
 
 function inspect(value: Readonly<Record<string, unknown>>, shape: Shape, prefix: string, findings: ConfigFinding[]): void {
@@ -174,8 +114,8 @@ export function checkConfig(toml: string): ConfigReport {
     return { config: undefined, findings: [{ severity: "error", path: "", message: first ?? "invalid TOML" }] };
   }
   const findings: ConfigFinding[] = [];
-  inspect(value, configShape.shape, "", findings);
-  const parsed = configShape.safeParse(value);
+  inspect(value, CONFIG_KEYS, "", findings);
+  const parsed = parseKeys(value);
   if (!parsed.success) {
     for (const issue of parsed.error.issues) findings.push({ severity: "error", path: issue.path.join("."), message: issue.message });
     return { config: undefined, findings };
@@ -211,9 +151,9 @@ function renderKeys(shape: Shape, defaults: Readonly<Record<string, unknown>>): 
 
 /** The configuration file with every key, its default and what it does. */
 export function defaultConfigToml(): string {
-  const defaults = configShape.parse({}) as unknown as Record<string, Record<string, unknown>>;
-  const lines = ["# Configuration of estargz-snapshotter: every key with its default.", "", ...renderKeys(configShape.shape, defaults)];
-  for (const [name, schema] of Object.entries(configShape.shape as Shape)) {
+  const defaults = parseKeys({}).data as unknown as Record<string, Record<string, unknown>>;
+  const lines = ["# Configuration of estargz-snapshotter: every key with its default.", "", ...renderKeys(CONFIG_KEYS, defaults)];
+  for (const [name, schema] of Object.entries(CONFIG_KEYS)) {
     const inner = shapeOf(schema);
     if (inner === undefined) continue;
     const keys = renderKeys(inner, defaults[name] ?? {});
