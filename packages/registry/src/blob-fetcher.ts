@@ -7,7 +7,7 @@ import { DIRECT } from "./http/transport.ts";
 import { formatRange, parseUnsatisfiedRange } from "./range.ts";
 import { acceptRanges, type RangeWanted } from "./range-sink.ts";
 import type { Reference } from "./reference.ts";
-import { type ApiOutcome, type RegistryApi, targetConnection } from "./registry-api.ts";
+import { type ApiOutcome, type RegistryApi, refererOf, targetConnection } from "./registry-api.ts";
 
 /** Statuses of a redirect's target that mean that the registry has to be asked again. */
 const EXPIRED = new Set([400, 401, 403, 404, 410]);
@@ -150,7 +150,10 @@ export class BlobFetcher {
     const location = method === "GET" ? locations.get(key) : undefined;
     if (location !== undefined) {
       const { url, connection } = location;
-      const outcome = await api.transport.send({ url, method, headers, connection, signal, priority, what: this.what }, accept);
+      const outcome = await api.transport.send(
+        { url, method, headers: { ...headers, ...refererOf(host) }, connection, signal, priority, what: this.what },
+        accept,
+      );
       if (outcome.accepted || !EXPIRED.has(outcome.head.status)) return { ...outcome, url, connection };
       // A target refuses several ranges with 400, too: that is known only when a fresh target does so again.
       locations.delete(key);

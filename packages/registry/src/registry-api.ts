@@ -57,6 +57,11 @@ export function targetConnection(from: URL, to: URL, connection: ConnectionSetti
   return isLoopbackHost(from.hostname) ? DIRECT : { guarded: true };
 }
 
+/** Some stores want to know who sent a client, as browsers and Go's client tell them: the registry's origin. */
+export function refererOf(host: RegistryHost): Record<string, string> {
+  return { referer: `${host.url.origin}/` };
+}
+
 /** Requests to registries: hosts in order, permission, redirects, repetition. */
 export class RegistryApi {
   readonly transport: Transport;
@@ -128,7 +133,7 @@ export class RegistryApi {
         {
           url,
           method: request.method,
-          headers: own ? this.#ownHeaders(host, request, authorization) : this.#portableHeaders(request),
+          headers: own ? this.#ownHeaders(host, request, authorization) : { ...this.#portableHeaders(request), ...refererOf(host) },
           body: request.body?.(),
           connection,
           signal,

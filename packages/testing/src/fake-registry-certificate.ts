@@ -1,0 +1,25 @@
+/**
+ * A certificate for localhost, 127.0.0.1 and registry.test, valid until 2126, and its key. Its own authority. Everybody has
+ * the key: for tests only.
+ */
+export const testCertificate: { readonly certificate: string; readonly key: string } = {
+  certificate: `-----BEGIN CERTIFICATE-----
+MIIBwjCCAWigAwIBAgIUSB4/WXJT3AIkBYZKasZsGrU32eYwCgYIKoZIzj0EAwIw
+IDEeMBwGA1UEAwwVZXN0YXJneiB0ZXN0IHJlZ2lzdHJ5MCAXDTI2MTEyNTE0MDQ0
+MFoYDzIxMjYxMTAxMTQwNDQwWjAgMR4wHAYDVQQDDBVlc3Rhcmd6IHRlc3QgcmVn
+aXN0cnkwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQ/CZ7Od8T2NoVawlmJI/sf
+DGSYju8e0ECk1CBsLPBqST729zHuSwIEF95wACsu8UGH1d4j1nHXf21zK5jgi/Gr
+o34wfDAdBgNVHQ4EFgQUBPZMEZHSyXwY5LvVNsZKipVxV7MwHwYDVR0jBBgwFoAU
+BPZMEZHSyXwY5LvVNsZKipVxV7MwKQYDVR0RBCIwIIIJbG9jYWxob3N0gg1yZWdp
+c3RyeS50ZXN0hwR/AAABMA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDSAAw
+RQIhAOgnTqNzOwzCeOJdNRCkN6CYadZM7ZY+iEempsM0qLEEAiBjwEkYCaliN7ps
+/e89sB/IsJElR5AAQAUcEjyr4PTXcg==
+-----END CERTIFICATE-----
+`,
+  key: `-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgzavQWrPMh/9YDD+x
+sToonWJUcAudDKfZ6UuxSqTN3Q2hRANCAAQ/CZ7Od8T2NoVawlmJI/sfDGSYju8e
+0ECk1CBsLPBqST729zHuSwIEF95wACsu8UGH1d4j1nHXf21zK5jgi/Gr
+-----END PRIVATE KEY-----
+`,
+};
