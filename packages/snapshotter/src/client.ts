@@ -56,8 +56,8 @@ async function translated<T>(call: Promise<T>): Promise<T> {
 
 /** Uses a snapshotter over gRPC: ours, containerd's own, or any other behind containerd. Connects at the first call. */
 export function connectSnapshotter(options: ConnectSnapshotterOptions): Snapshotter {
-  const { transport, close } = unixTransport(options.address, { namespace: options.namespace ?? "default" });
-  const client = createClient(Snapshots, transport);
+  const connection = unixTransport(options.address, { namespace: options.namespace ?? "default" });
+  const client = createClient(Snapshots, connection.transport);
   const snapshotter = options.snapshotter ?? "";
   return {
     prepare: async (request, call) => {
@@ -99,6 +99,6 @@ export function connectSnapshotter(options: ConnectSnapshotterOptions): Snapshot
     cleanup: async (call) => {
       await translated(client.cleanup({ snapshotter }, signalOf(call)));
     },
-    close: async () => close(),
+    close: async () => connection.close(),
   };
 }

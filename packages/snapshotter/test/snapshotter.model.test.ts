@@ -124,8 +124,7 @@ async function run(steps: readonly (readonly [Operation, number | undefined])[])
       if (machine.killed) {
         await machine.restart();
         const state = await machine.state();
-        const happened =
-          next instanceof Model && JSON.stringify(sorted(state)) === JSON.stringify(sorted(Object.fromEntries(next.snapshots)));
+        const happened = next instanceof Model && canonical(state) === canonical(Object.fromEntries(next.snapshots));
         if (happened) model = next;
         expect(state).toEqual(Object.fromEntries(model.snapshots));
         await machine.expectNoLeftovers();
@@ -144,10 +143,13 @@ async function run(steps: readonly (readonly [Operation, number | undefined])[])
   }
 }
 
-function sorted(state: Record<string, unknown>): unknown {
-  return Object.entries(state)
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([name, value]) => [name, Object.entries(value as object).sort(), Object.entries((value as { labels: object }).labels).sort()]);
+/** JSON with the keys of every object in order. */
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_key, inner: unknown) =>
+    typeof inner === "object" && inner !== null
+      ? Object.fromEntries(Object.entries(inner).toSorted(([left], [right]) => (left < right ? -1 : 1)))
+      : inner,
+  );
 }
 
 describe("the snapshotter against a model", () => {

@@ -22,11 +22,11 @@ export interface ImageServiceProxy {
  * kubelet's `--image-service-endpoint` points here.
  */
 export function imageServiceProxy(options: ImageServiceProxyOptions): ImageServiceProxy {
-  const { transport, close } = unixTransport(options.target);
-  const client = createClient(ImageService, transport);
+  const connection = unixTransport(options.target);
+  const client = createClient(ImageService, connection.transport);
   const { keychain } = options;
   return {
-    close,
+    close: () => connection.close(),
     routes: (router) => {
       router.service(ImageService, {
         listImages: (request, context) => client.listImages(request, { signal: context.signal }),
