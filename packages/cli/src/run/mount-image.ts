@@ -1,0 +1,79 @@
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { TOC_DIGEST_ANNOTATION } from "@estargz/format";
+import { type BackgroundPolicy, type MountedLayers, mountLayers } from "@estargz/fs";
+import { type Descriptor, EstargzError, isDigest, isEstargzError, type LayerSource } from "@estargz/interface";
+
+/** The layers of an image, shown as directories. */
+export interface MountedImage {
+  /** The lowest layer first. */
+  readonly paths: readonly string[];
+  /** A folder of this process' own beside the layers, for what is written; gone with {@link close}. */
+  readonly scratch: string;
+  /** Takes everything away; what was fetched stays in the state folder. Idempotent. */
+  close(): Promise<void>;
+}
+
+/** Options of {@link mountImage}. */
+export interface MountImageOptions {
+  /** The image as a `LayerLocation` names it. */
+  readonly reference: string;
+  readonly layers: readonly Descriptor[];
+  readonly source: LayerSource;
+  /** Folder that fetched bytes are kept in; a second process gets a temporary one in it. */
+  readonly stateFolder: string;
+  /** Takes layers without a TOC digest in the manifest. Default false. */
+  readonly allowUnverified?: boolean | undefined;
+  /** Default `full`: the rest of the image comes while it is used. */
+  readonly background?: BackgroundPolicy | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+function requests(options: MountImageOptions): Parameters<typeof mountLayers>[0]["layers"] {
+  const { reference, layers, allowUnverified = false } = options;
+  return layers.map((descriptor, index) => {
+    const annotation = descriptor.annotations?.[TOC_DIGEST_ANNOTATION];
+    const tocDigest = isDigest(annotation) ? annotation : undefined;
+    if (tocDigest === undefined && !allowUnverified) {
+      throw new EstargzError(
+        "NOT_ESTARGZ",
+        `${reference} is not an eStargz image: layer ${index + 1} of ${layers.length} names no TOC digest`,
+      );
+    }
+    return { locations: [{ reference, descriptor }], tocDigest, allowUnverified };
+  });
+}
+
+async function mountIn(root: string, options: MountImageOptions): Promise<MountedLayers> {
+  const { source, background = "full", signal } = options;
+  return mountLayers({ root, source, background, layers: requests(options), signal });
+}
+
+/**
+ * Shows all layers of an image, opened at the same time.
+ *
+ * @throws `NOT_ESTARGZ` naming the first layer that cannot be read lazily, and what `mountLayers` throws.
+ */
+export async function mountImage(options: MountImageOptions): Promise<MountedImage> {
+  await mkdir(options.stateFolder, { recursive: true, mode: 0o700 });
+  // Its name is short: overlay options name it once a layer.
+  const scratch = await mkdtemp(join(options.stateFolder, "r"));
+  let mounted: MountedLayers | undefined;
+  const close = async (): Promise<void> => {
+    await mounted?.close();
+    await rm(scratch, { recursive: true, force: true, maxRetries: 5 });
+  };
+  try {
+    try {
+      mounted = await mountIn(join(options.stateFolder, "layers"), options);
+    } catch (error) {
+      if (!isEstargzError(error, "FAILED_PRECONDITION")) throw error;
+      // Another process uses the kept layers: slower, as nothing is local in a folder of our own, but it works.
+      mounted = await mountIn(join(scratch, "layers"), options);
+    }
+    return { paths: mounted.layers.map(({ path }) => path), scratch, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
