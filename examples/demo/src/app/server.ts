@@ -34,8 +34,11 @@ const bundle = pack();
 bundle.entry({ name: "routes.json" }, JSON.stringify(config.routes));
 bundle.finalize();
 const pieces: Uint8Array[] = [];
-for await (const piece of bundle) pieces.push(piece);
-const etag = createHash("sha256").update(gzip(Buffer.concat(pieces))).digest("hex").slice(0, 12);
+for await (const piece of bundle as AsyncIterable<Uint8Array>) pieces.push(piece);
+const etag = createHash("sha256")
+  .update(gzip(Buffer.concat(pieces)))
+  .digest("hex")
+  .slice(0, 12);
 
 const server = createServer((request, response) => {
   const handler = routes.get(request.url ?? "/");

@@ -2,7 +2,7 @@ import { createReadStream } from "node:fs";
 import { lstat, readdir, readlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { pack as createPack, type Headers, type Pack } from "tar-stream";
+import { pack as createPack, type Header, type Pack } from "tar-stream";
 
 /** When everything in the image was made: the same input gives the same image. */
 const madeAt = new Date("2026-01-01T00:00:00Z");
@@ -52,14 +52,14 @@ export function createLayerTar(): LayerTar {
   const inodes = new Map<string, string>();
   let files = 0;
 
-  const headers = (name: string, owner: Owner, rest: Partial<Headers>): Headers => ({
+  const headers = (name: string, owner: Owner, rest: Partial<Header>): Partial<Header> & { name: string } => ({
     name,
     uid: owner.uid,
     gid: owner.gid,
     mtime: madeAt,
     ...rest,
   });
-  const pax = (xattrs: Readonly<Record<string, string>> = {}): Partial<Headers> => {
+  const pax = (xattrs: Readonly<Record<string, string>> = {}): Partial<Header> => {
     const records = Object.entries(xattrs).map(([name, value]) => [`SCHILY.xattr.${name}`, value]);
     return records.length === 0 ? {} : { pax: Object.fromEntries(records) };
   };
@@ -88,9 +88,12 @@ export function createLayerTar(): LayerTar {
     }
     inodes.set(inode, path);
     const rest = { type: "file", size: status.size, mode: status.mode & 0o7777, ...pax(options.xattrs) } as const;
+    if (status.size === 0) {
+      pack.entry(headers(path, owner, rest), "");
+      return;
+    }
     const entry = pack.entry(headers(path, owner, rest));
-    if (status.size === 0) return entry.end();
-    await pipeline(createReadStream(source), entry, { signal: options.signal });
+    await pipeline(createReadStream(source), entry as unknown as NodeJS.WritableStream, { signal: options.signal });
   };
 
   const copy = async (source: string, path: string, options: CopyOptions = {}): Promise<void> => {

@@ -25,7 +25,7 @@ const etc: Readonly<Record<string, string>> = {
 };
 
 /** Shared libraries (and the loader) that a program links to, as `ldd` names them. */
-export async function linkedLibraries(program: string, signal?: AbortSignal): Promise<string[]> {
+async function linkedLibraries(program: string, signal?: AbortSignal): Promise<string[]> {
   const { stdout } = await run("ldd", [program], { signal });
   return [...stdout.matchAll(/(\/\S+) \(0x/g)].map((match) => match[1] ?? "").filter((path) => path !== "");
 }
@@ -39,7 +39,7 @@ async function copyProgram(layer: Parameters<LayerRecipe["fill"]>[0], source: st
 }
 
 /** Directories that every base image has, `etc`, a shell and the libraries that `programs` link to. */
-export function baseLayer(programs: readonly string[]): LayerRecipe {
+function baseLayer(programs: readonly string[]): LayerRecipe {
   return {
     name: "base system",
     async fill(layer, signal) {

@@ -1,0 +1,89 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { startContainerd, waitForSocket } from "@estargz/testing";
+import { unlessInterrupted } from "./interruption.ts";
+import { type Program, runProgram, startProgram } from "./run-program.ts";
+import { snapshotterProgram } from "./snapshotter-program.ts";
+import type { StartedImage, StartOptions } from "./started-image.ts";
+
+async function startSnapshotter(folder: string, registry: string, options: StartOptions): Promise<string> {
+  const socket = join(folder, "s.sock");
+  const config = join(folder, "config.toml");
+  // The reference's key for a registry without TLS; nothing of this daemon is to outlive the demo.
+  await writeFile(
+    config,
+    `[snapshotter]\nunmount_on_exit = true\n\n[[resolver.host."${registry}".mirrors]]\nhost = "${registry}"\ninsecure = true\n`,
+  );
+  const { command, args } = snapshotterProgram(["--address", socket, "--root", join(folder, "snapshots"), "--config", config]);
+  const program = await options.resources.make(
+    "estargz-snapshotter",
+    async () => startProgram(command, args),
+    (made) => made.stop(),
+  );
+  const alive = (): boolean => program.child.exitCode === null && program.child.signalCode === null;
+  try {
+    await unlessInterrupted(options.signal, waitForSocket(socket, { alive }));
+  } catch (error) {
+    options.signal.throwIfAborted();
+    throw new Error(`estargz-snapshotter did not start: ${program.output().trim().slice(-2000)}`, { cause: error });
+  }
+  return socket;
+}
+
+async function finish(program: Program, what: string, signal: AbortSignal): Promise<void> {
+  const code = await unlessInterrupted(signal, program.exited);
+  if (code !== 0) throw new Error(`${what} ended with ${code}: ${program.output().trim().slice(-2000)}`);
+}
+
+/**
+ * Starts an image under a containerd that has nothing of it, until the container's first line: by a full pull with the
+ * overlayfs snapshotter, or lazily with ours. The same client does both.
+ */
+export async function startUnderContainerd(options: StartOptions): Promise<StartedImage> {
+  const { link, image, lazy, resources, signal } = options;
+  const folder = await resources.make(
+    "a folder",
+    () => mkdtemp(join(options.folder, lazy ? "l" : "f")),
+    (path) => rm(path, { recursive: true, force: true, maxRetries: 5 }),
+  );
+  const reference = `${link.address}/${image}`;
+  const snapshotter = lazy ? "estargz" : "overlayfs";
+  const snapshotters = lazy ? { estargz: await startSnapshotter(folder, link.address, options) } : undefined;
+  const containerd = await resources.make(
+    "containerd",
+    () => startContainerd({ folder: join(folder, "c"), snapshotters }),
+    (made) => made.stop(),
+  );
+  signal.throwIfAborted();
+  const ctr = (name: string, args: readonly string[]): Program => {
+    const program = startProgram("ctr-remote", ["--address", containerd.address, ...args]);
+    resources.add(name, () => program.stop("SIGKILL"));
+    return program;
+  };
+  const before = await link.statistics();
+  const startedAt = performance.now();
+  await finish(ctr("pull", ["images", "rpull", "--plain-http", "--snapshotter", snapshotter, reference]), `pulling ${reference}`, signal);
+  const pulledAt = performance.now();
+  const container = ctr("container", ["run", "--rm", "--net-host", "--snapshotter", snapshotter, reference, "demo"]);
+  const firstLine = await unlessInterrupted(signal, container.line());
+  const readyAt = performance.now();
+  const after = await link.statistics();
+  await finish(container, "the container", signal);
+  return {
+    measurement: {
+      seconds: (readyAt - startedAt) / 1000,
+      pullSeconds: (pulledAt - startedAt) / 1000,
+      bytes: after.bytesDown - before.bytesDown,
+      requests: after.requests - before.requests,
+    },
+    firstLine,
+    async mountTree() {
+      const path = join(folder, "tree");
+      const mount = ["images", "mount", "--snapshotter", snapshotter, reference, path];
+      await runProgram("mkdir", ["-p", path]);
+      resources.add("a mount", () => runProgram("umount", [path]).catch(() => runProgram("umount", ["--lazy", path])));
+      await finish(ctr("mount", mount), `mounting ${reference}`, signal);
+      return path;
+    },
+  };
+}
