@@ -154,8 +154,9 @@ export class BlobFetcher {
         { url, method, headers: { ...headers, ...refererOf(host) }, connection, signal, priority, what: this.what },
         accept,
       );
-      if (outcome.accepted || !EXPIRED.has(outcome.head.status)) return { ...outcome, url, connection };
-      // A target refuses several ranges with 400, too: that is known only when a fresh target does so again.
+      // Several ranges are refused with 400, too, by targets that are still good.
+      const refused = outcome.head.status === 400 && range?.includes(",") === true;
+      if (outcome.accepted || refused || !EXPIRED.has(outcome.head.status)) return { ...outcome, url, connection };
       locations.delete(key);
     }
     const outcome = await api.request(
@@ -257,9 +258,8 @@ class TailSink {
     if (head.status !== 200 && head.status !== 206) return undefined;
     const match = /^\s*bytes\s*[ =]\s*(\d{1,16})-(\d{1,16})\/(\d{1,16}|\*)\s*$/i.exec(headerOf(head, "content-range") ?? "");
     const encoding = headerOf(head, "content-encoding")?.toLowerCase() ?? "identity";
-    if (encoding !== "identity" && encoding !== "") {
-      throw new EstargzError("INVALID_RESPONSE", `${this.#host} encoded the blob though identity was asked for`);
-    }
+    // Perhaps a wrong label, perhaps not: told apart once the size is known from elsewhere.
+    if (encoding !== "identity" && encoding !== "") return { ...discard(), end: () => undefined };
     if (head.status === 206 && match === null)
       throw new EstargzError("INVALID_RESPONSE", `${this.#host} answered a range without saying which`);
     const last = match === null ? undefined : Number(match[2]);

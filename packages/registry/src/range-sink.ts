@@ -96,7 +96,11 @@ function wholeSink(wanted: RangeWanted, head: ResponseHead): BodySink<undefined>
 function partSink(wanted: RangeWanted, head: ResponseHead): BodySink<undefined> {
   const range = parseContentRange(headerOf(head, "content-range"));
   if (range === undefined) throw bad(wanted, "answered a range without saying which");
-  checkEncoding(wanted, head, range.total);
+  const announced = headerOf(head, "content-length");
+  if (announced !== undefined && Number(announced) !== range.length) {
+    throw bad(wanted, `announced ${announced.slice(0, 16)} bytes for a range of ${range.length}`);
+  }
+  checkEncoding(wanted, head, announced === undefined ? undefined : range.total);
   checkTotal(wanted, range.total);
   const { start, end } = bounds(wanted.ranges);
   if (range.offset > start || range.offset + range.length <= start || range.offset < start - wanted.maxSkipBytes) {

@@ -247,7 +247,12 @@ class Repository implements RegistryRepository {
     const known = await this.#discovery.referrers(subject, undefined, options.signal);
     if (known.some(({ digest }) => digest === descriptor.digest)) return;
     const index = { schemaVersion: 2, mediaType: OCI_INDEX, manifests: [...known, descriptor] };
-    await this.#pusher.pushManifest(Buffer.from(JSON.stringify(index)), { ...options, mediaType: OCI_INDEX, tag: referrersTag(subject) });
+    await this.#pusher.pushManifest(Buffer.from(JSON.stringify(index)), {
+      ...options,
+      mediaType: OCI_INDEX,
+      tag: referrersTag(subject),
+      untagged: false,
+    });
   }
 
   listTags(options: StoreOptions = {}): Promise<readonly string[]> {

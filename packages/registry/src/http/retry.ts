@@ -41,7 +41,7 @@ export function isRetryable(error: unknown): boolean {
   if (error instanceof RegistryError)
     return error.status !== 501 && error.status !== 505 && isEstargzError(error, "RATE_LIMITED", "REGISTRY_UNAVAILABLE");
   if (isEstargzError(error, "REGISTRY_UNAVAILABLE", "TIMEOUT")) return !LASTING.test(causeCode(error));
-  return isEstargzError(error, "SHORT_READ");
+  return isEstargzError(error, "SHORT_READ", "INVALID_RESPONSE");
 }
 
 /**
@@ -49,7 +49,9 @@ export function isRetryable(error: unknown): boolean {
  * A server's `Retry-After` is a lower bound.
  */
 export function retryDelayMs(attempt: number, error: unknown, policy: RetryPolicy, random: () => number): number | undefined {
-  if (!isRetryable(error) || attempt >= policy.maxAttempts) return undefined;
+  // Nonsense is asked for once more: one of several servers behind a name may be at fault.
+  const attempts = isEstargzError(error, "INVALID_RESPONSE") ? Math.min(2, policy.maxAttempts) : policy.maxAttempts;
+  if (!isRetryable(error) || attempt >= attempts) return undefined;
   const ceiling = Math.min(policy.maxDelayMs, policy.minDelayMs * 2 ** (attempt - 1));
   const asked = error instanceof RegistryError ? error.retryAfterMs : undefined;
   if (asked === undefined) return ceiling * random();
