@@ -3,6 +3,13 @@
  *
  * @packageDocumentation
  */
+
+export { codecSuite } from "./codec-suite.ts";
+export { layerSuite } from "./layer-suite.ts";
+export { expectLayerEquals } from "./layers/layer-expectations.ts";
+export type { LayerSuiteOptions, LayerSuiteWriteOptions, LayerUnderTest } from "./layers/layer-under-test.ts";
+export type { ReaderAtSuiteOptions } from "./reader-at-suite.ts";
+export { readerAtSuite } from "./reader-at-suite.ts";
 export type { SnapshotterSuiteOptions } from "./snapshotter-suite.ts";
 export { snapshotterSuite } from "./snapshotter-suite.ts";
 export type { MountUnderTest, SnapshotInfoUnderTest, SnapshotterUnderTest } from "./snapshotter-under-test.ts";
