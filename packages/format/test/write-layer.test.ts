@@ -142,7 +142,7 @@ describe("the TOC", () => {
         .replaceAll(/"offset": \d+/g, '"offset": N')
         .replaceAll(/\s*"(user|group)Name": .*/g, "");
     // One thing differs on purpose: of several entries with one path, a stream can't drop the earlier ones.
-    expect(plain(written.tocBytes)).toEqual(blob.source === "dup" ? expect.any(String) : plain(theirs));
+    expect(blob.source === "dup" || plain(written.tocBytes) === plain(theirs)).toBe(true);
   });
 });
 

@@ -32,6 +32,7 @@ export function buildTree(table: TocTable, limits: LayerLimits): Tree {
   const rowByPath = new Map<string, number>();
   const { paths, kinds } = table;
   for (let row = 0; row < paths.length; row += 1) rowByPath.set(paths[row] as string, row);
+  dropReplaced(table, rowByPath);
   if (!rowByPath.has("")) rowByPath.set("", table.addImplied(""));
   addParents(table, rowByPath, limits);
 
@@ -60,6 +61,25 @@ export function buildTree(table: TocTable, limits: LayerLimits): Tree {
   };
 }
 
+/**
+ * Takes away what a later entry has replaced: an unpacker that meets a file where a directory was removes the directory with
+ * everything in it. Only layers that name a path twice can have such entries.
+ */
+function dropReplaced(table: TocTable, rowByPath: Map<string, number>): void {
+  const { paths, kinds } = table;
+  if (rowByPath.size === paths.length) return;
+  for (const [path, row] of rowByPath) {
+    for (let parent = path; parent !== ""; ) {
+      parent = parentOf(parent);
+      const parentRow = rowByPath.get(parent) ?? -1;
+      if (parentRow > row && kinds[parentRow] !== KIND.dir) {
+        rowByPath.delete(path);
+        break;
+      }
+    }
+  }
+}
+
 /** Adds directories that are only implied, and checks that all parents are directories. */
 function addParents(table: TocTable, rowByPath: Map<string, number>, limits: LayerLimits): void {
   const { paths, kinds } = table;
@@ -67,16 +87,15 @@ function addParents(table: TocTable, rowByPath: Map<string, number>, limits: Lay
   // The list grows while we walk: implied directories have parents, too.
   for (let row = 0; row < paths.length; row += 1) {
     const path = paths[row] as string;
-    if (path === "") continue;
     const parent = parentOf(path);
-    if (parent === last) continue;
+    if (path === "" || parent === last || rowByPath.get(path) !== row) continue;
     const parentRow = rowByPath.get(parent);
     if (parentRow === undefined) {
       rowByPath.set(parent, table.addImplied(parent));
       checkLimit("maxEntries", paths.length, limits, "number of entries and implied directories");
-    } else if (kinds[parentRow] !== KIND.dir && rowByPath.get(path) === row) {
+    } else if (kinds[parentRow] !== KIND.dir) {
       throw new EstargzError("INVALID_TOC", `${JSON.stringify(path)} is in ${JSON.stringify(parent)}, which is not a directory`);
-    } else if (kinds[parentRow] !== KIND.dir) continue;
+    }
     last = parent;
   }
 }
