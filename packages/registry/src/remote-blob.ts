@@ -243,6 +243,7 @@ export class RemoteBlob implements ReaderAt {
           for (let before = -1; !flight.complete && flight.filled > before; ) {
             before = flight.filled;
             await fetcher.fetch(host, { ranges: ranges(), signal, priority, bytes });
+            if (fetcher.size !== undefined) checkRange(flight.offset, flight.length, fetcher.size);
           }
           if (!flight.complete) {
             const reached = flight.offset + flight.filled;

@@ -1,4 +1,5 @@
 import { type Clock, type Credentials, EstargzError, isEstargzError, type Keychain, type Logger } from "@estargz/interface";
+import { isLoopbackHost } from "../http/target-policy.ts";
 import type { ConnectionSettings, Transport } from "../http/transport.ts";
 import { SingleFlight } from "../single-flight.ts";
 import { type Challenge, parseChallenges } from "./challenge.ts";
@@ -160,7 +161,7 @@ export class Authorizer {
         service: challenge.parameters.get("service"),
         scopes,
         credentials,
-        connection: sameHost ? connection : { guarded: connection.guarded ?? false },
+        connection: sameHost ? connection : this.#realmConnection(request, realm),
         nowMs: clock.now(),
         signal,
       });
@@ -173,6 +174,13 @@ export class Authorizer {
         { cause: error, details: { host: registry.host, realm: realm.host } },
       );
     }
+  }
+
+  /** A token service beside its registry is trusted by the same authorities; it never sees a client certificate. */
+  #realmConnection({ registry, connection }: AuthorizationRequest, realm: URL): ConnectionSettings {
+    const { trustedRealms } = this.#options;
+    const guarded = !isLoopbackHost(registry.hostname) && !trustedRealms.includes(realm.host) && !trustedRealms.includes(realm.origin);
+    return { ...(connection.ca === undefined ? {} : { ca: connection.ca }), ...(guarded ? { guarded } : {}) };
   }
 
   #grant(header: string, expiresAtMs: number): Grant {

@@ -75,6 +75,8 @@ export class Transport {
   readonly #requests: Counter;
   readonly #bytes: Counter;
   readonly #durations: Histogram;
+  /** Servers that have answered in this turn of the event loop. */
+  readonly #settling = new Set<string>();
   #closed = false;
 
   constructor(options: TransportOptions) {
@@ -121,6 +123,9 @@ export class Transport {
     const limiter = this.limiter(url.origin);
     const turn = limiter.acquire(signal, request.priority);
     const ticket = typeof turn === "number" ? turn : await turn;
+    // undici takes a connection into use again a turn of the event loop after an answer: asked for at once, it would
+    // open a second one, which costs a round trip.
+    if (this.#settling.has(url.origin)) await new Promise<void>((resolve) => setImmediate(resolve));
     const start = clock.now();
     let result: "ok" | "failed" | "overloaded" = "failed";
     let status = 0;
@@ -149,12 +154,19 @@ export class Transport {
       if (this.#closed) throw new EstargzError("CLOSED", "the registry client was closed during a request", { cause: error });
       throw connectionError(error, url.host, what);
     } finally {
+      this.#settle(url.origin);
       limiter.release(ticket, result);
       const durationMs = clock.now() - start;
       this.#requests.add(1, { host: url.host, status: String(status) });
       this.#durations.observe(durationMs / 1000, { host: url.host });
       logger.debug({ host: url.host, method: request.method, status, durationMs }, what);
     }
+  }
+
+  #settle(origin: string): void {
+    if (this.#settling.has(origin)) return;
+    this.#settling.add(origin);
+    setImmediate(() => this.#settling.delete(origin));
   }
 
   #dispatcher(url: URL, connection: ConnectionSettings): Dispatcher {
