@@ -51,11 +51,9 @@ test("of a range that overlaps one on its way only the rest is asked for", async
   expectBytes(first, 100_000, 200_000);
   expectBytes(second, 50_000, 100_000);
   expectBytes(third, 250_000, 100_000);
-  expect(registry.requests.map(({ headers }) => headers.range).toSorted()).toEqual([
-    "bytes=100000-299999",
-    "bytes=300000-349999",
-    "bytes=50000-99999",
-  ]);
+  expect(new Set(registry.requests.map(({ headers }) => headers.range))).toEqual(
+    new Set(["bytes=100000-299999", "bytes=300000-349999", "bytes=50000-99999"]),
+  );
 });
 
 test("the head of a range is served before its tail has arrived", async () => {
@@ -73,10 +71,10 @@ test("an abort of the caller who began a transfer leaves it to the others", asyn
   const { registry, reader } = await scene();
   registry.inject({ latencyMs: 100 });
   const controller = new AbortController();
-  const first = expect(reader.readAt(0, 100_000, { signal: controller.signal })).rejects.toThrow("aborted");
+  const first = reader.readAt(0, 100_000, { signal: controller.signal }).catch((error: unknown) => error);
   const second = reader.readAt(0, 100_000);
   controller.abort();
-  await first;
+  expect(await first).toBe(controller.signal.reason);
   expectBytes(await second, 0, 100_000);
   expect(registry.requests).toHaveLength(1);
 });
@@ -159,7 +157,8 @@ test("a stream that is not read holds the server back", async () => {
   const registry = await fakeRegistry();
   const descriptor = registry.content.putBlob("a/b", big);
   const reader = testClient().openBlob({ reference: `${registry.address}/a/b`, descriptor });
-  const iterator = (reader.stream?.(0, big.length) ?? [])[Symbol.asyncIterator]();
+  const iterator = reader.stream?.(0, big.length)[Symbol.asyncIterator]();
+  if (iterator === undefined) throw new Error("streams are expected");
   await iterator.next();
   let total = 0;
   for (let next = await iterator.next(); next.done !== true; next = await iterator.next()) {
