@@ -64,7 +64,7 @@ export interface FakeRegistry {
   close(): Promise<void>;
 }
 
-const PATH = /^\/v2\/(.+?)\/((?:manifests|blobs|tags|referrers)\/.*)$/;
+const PATH = /^\/v2\/(.+)\/((?:manifests|referrers|blobs|tags)\/(?:uploads\/)?[^/]*)$/;
 
 class Registry implements FakeRegistry {
   readonly profile: RegistryProfile;
