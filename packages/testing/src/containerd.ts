@@ -39,6 +39,8 @@ export interface CtrOptions {
   readonly signal?: AbortSignal | undefined;
   /** Default 5 minutes. */
   readonly timeoutMs?: number | undefined;
+  /** Encoding of the outputs; `latin1` keeps every byte. Default `utf8`. */
+  readonly encoding?: "utf8" | "latin1" | undefined;
 }
 
 /** A containerd of a test's own. */
@@ -72,13 +74,18 @@ const DISABLED = [
 export function runCommand(
   command: string,
   args: readonly string[],
-  options: { readonly signal?: AbortSignal | undefined; readonly timeoutMs?: number | undefined } = {},
+  options: Pick<CtrOptions, "signal" | "timeoutMs" | "encoding"> = {},
 ): Promise<CommandResult> {
   return new Promise((resolve, reject) => {
     execFile(
       command,
       [...args],
-      { maxBuffer: 1 << 28, timeout: options.timeoutMs ?? 300_000, ...(options.signal ? { signal: options.signal } : {}) },
+      {
+        maxBuffer: 1 << 28,
+        encoding: options.encoding ?? "utf8",
+        timeout: options.timeoutMs ?? 300_000,
+        ...(options.signal ? { signal: options.signal } : {}),
+      },
       (error, stdout, stderr) => {
         if (error !== null && typeof error.code !== "number" && !error.killed) reject(error);
         else resolve({ code: error === null ? 0 : typeof error.code === "number" ? error.code : 124, stdout, stderr });
@@ -240,7 +247,7 @@ class OwnContainerd implements Containerd {
 
   async ctr(args: readonly string[], options: CtrOptions = {}): Promise<CommandResult> {
     const all = ["--address", this.address, "--namespace", options.namespace ?? "default", ...args];
-    const result = await runCommand(options.binary ?? "ctr", all, { signal: options.signal, timeoutMs: options.timeoutMs });
+    const result = await runCommand(options.binary ?? "ctr", all, options);
     if (result.code !== 0 && options.allowFailure !== true) {
       throw new Error(`${options.binary ?? "ctr"} ${args.join(" ")} ended with ${result.code}:\n${result.stdout}\n${result.stderr}`);
     }
