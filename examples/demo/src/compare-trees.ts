@@ -3,7 +3,7 @@ import { createReadStream } from "node:fs";
 import { lstat, readdir, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { runProgram } from "./run-program.ts";
+import { runProgram, startProgram } from "./run-program.ts";
 
 /** What was compared, and what differs. */
 export interface Comparison {
@@ -34,7 +34,9 @@ async function walk(root: string, signal: AbortSignal): Promise<Tree> {
     signal.throwIfAborted();
     const full = join(root, path);
     const status = await lstat(full, { bigint: true });
-    const facts = [status.mode.toString(8), status.uid, status.gid, status.mtimeNs];
+    const facts: (string | bigint)[] = [status.mode.toString(8), status.uid, status.gid];
+    // The layers say nothing about the root itself: an unpacker makes it when it unpacks.
+    if (path !== "") facts.push(status.mtimeNs);
     // The size and link count of a directory belong to the file system below, not to the image.
     if (!status.isDirectory()) facts.push(status.size, status.nlink);
     if (status.isSymbolicLink()) facts.push(await readlink(full));
@@ -62,8 +64,17 @@ async function walk(root: string, signal: AbortSignal): Promise<Tree> {
 /** Every extended attribute of a tree but the overlay's own, as text. */
 async function xattrsOf(root: string): Promise<string[]> {
   const args = ["--recursive", "--physical", "--dump", "--absolute-names", "--encoding=hex", "--match=^(user|security|trusted)\\.", "."];
-  const blocks = (await runProgram("getfattr", args, { cwd: root })).split("\n\n");
-  return blocks
+  const program = startProgram("getfattr", args, { cwd: root });
+  const code = await program.exited;
+  // A layer without any xattr answers that it knows none, which getfattr complains of and goes on.
+  const complaints = program
+    .errors()
+    .split("\n")
+    .filter((line) => line !== "" && !line.endsWith("Operation not supported"));
+  if (complaints.length > 0) throw new Error(`getfattr ended with ${code}: ${complaints.slice(0, 5).join("; ")}`);
+  return program
+    .output()
+    .split("\n\n")
     .map((block) =>
       block
         .split("\n")

@@ -176,4 +176,6 @@ try {
   process.exitCode = error instanceof Interrupted ? error.exitCode : 1;
   if (!(error instanceof Interrupted)) process.stderr.write(`demo: ${error instanceof Error ? error.message : String(error)}\n`);
 }
+// The parent's channel would keep this process alive; its end is no interruption any more.
+process.removeAllListeners("disconnect");
 process.disconnect?.();

@@ -4,8 +4,10 @@ import { once } from "node:events";
 /** A program that was started in a group of its own, so that Ctrl-C does not reach it before we say so. */
 export interface Program {
   readonly child: ChildProcess;
-  /** Output so far, both streams. */
+  /** Standard output so far. */
   output(): string;
+  /** Standard error so far. */
+  errors(): string;
   /** Resolves at the first whole line of standard output that `wanted` accepts; rejects when the program ends without it. */
   line(wanted?: (line: string) => boolean): Promise<string>;
   /** Resolves with the exit code. */
@@ -23,6 +25,11 @@ function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
   }
 }
 
+/** The end of what a program said, for a message. */
+export function lastWords(text: string): string {
+  return text.trim().slice(-2000);
+}
+
 /** Starts a program. */
 export function startProgram(
   command: string,
@@ -31,18 +38,17 @@ export function startProgram(
 ): Program {
   const child = spawn(command, [...args], { ...options, detached: true, stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
-  let lines = "";
+  let errors = "";
   const wakers = new Set<() => void>();
   const wake = (): void => {
     for (const waker of wakers) waker();
   };
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
     output += text;
-    lines += text;
     wake();
   });
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
-    output += text;
+    errors += text;
   });
   const exited = new Promise<number>((resolve, reject) => {
     child.once("error", reject);
@@ -51,19 +57,17 @@ export function startProgram(
   const line = (wanted: (line: string) => boolean = () => true): Promise<string> =>
     new Promise((resolve, reject) => {
       const look = (): void => {
-        const found = lines.split("\n").slice(0, -1).find(wanted);
+        const found = output.split("\n").slice(0, -1).find(wanted);
         if (found !== undefined) resolve(found);
       };
       wakers.add(look);
       look();
-      exited.then(
-        (code) => reject(new Error(`${command} ended with ${code} before its first line: ${output.trim().slice(-2000)}`)),
-        reject,
-      );
+      exited.then((code) => reject(new Error(`${command} ended with ${code} before its first line: ${lastWords(errors)}`)), reject);
     });
   return {
     child,
     output: () => output,
+    errors: () => errors,
     line,
     exited,
     async stop(signal = "SIGTERM") {
@@ -77,10 +81,10 @@ export function startProgram(
   };
 }
 
-/** Runs a program to its end and gives its standard output and error; throws with them when it fails. */
+/** Runs a program to its end and gives its standard output; throws with its errors when it fails. */
 export async function runProgram(command: string, args: readonly string[], options: { readonly cwd?: string } = {}): Promise<string> {
   const program = startProgram(command, args, options);
   const code = await program.exited;
-  if (code !== 0) throw new Error(`${command} ${args.join(" ")} ended with ${code}: ${program.output().trim().slice(-2000)}`);
+  if (code !== 0) throw new Error(`${command} ${args.join(" ")} ended with ${code}: ${lastWords(program.errors())}`);
   return program.output();
 }

@@ -1,8 +1,8 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { startContainerd, waitForSocket } from "@estargz/testing";
 import { unlessInterrupted } from "./interruption.ts";
-import { type Program, runProgram, startProgram } from "./run-program.ts";
+import { lastWords, type Program, runProgram, startProgram } from "./run-program.ts";
 import { snapshotterProgram } from "./snapshotter-program.ts";
 import type { StartedImage, StartOptions } from "./started-image.ts";
 
@@ -25,14 +25,14 @@ async function startSnapshotter(folder: string, registry: string, options: Start
     await unlessInterrupted(options.signal, waitForSocket(socket, { alive }));
   } catch (error) {
     options.signal.throwIfAborted();
-    throw new Error(`estargz-snapshotter did not start: ${program.output().trim().slice(-2000)}`, { cause: error });
+    throw new Error(`estargz-snapshotter did not start: ${lastWords(program.errors())}`, { cause: error });
   }
   return socket;
 }
 
 async function finish(program: Program, what: string, signal: AbortSignal): Promise<void> {
   const code = await unlessInterrupted(signal, program.exited);
-  if (code !== 0) throw new Error(`${what} ended with ${code}: ${program.output().trim().slice(-2000)}`);
+  if (code !== 0) throw new Error(`${what} ended with ${code}: ${lastWords(program.errors())}`);
 }
 
 /**
@@ -79,11 +79,28 @@ export async function startUnderContainerd(options: StartOptions): Promise<Start
     firstLine,
     async mountTree() {
       const path = join(folder, "tree");
-      const mount = ["images", "mount", "--snapshotter", snapshotter, reference, path];
-      await runProgram("mkdir", ["-p", path]);
+      await mkdir(path);
+      const snapshots = (args: readonly string[]): Promise<string> =>
+        containerd.ctr(["snapshots", "--snapshotter", snapshotter, ...args], { signal }).then(({ stdout }) => stdout);
+      await snapshots(["view", "tree", topSnapshot(await snapshots(["ls"]))]);
+      // Prints the mount command of the view.
+      const [command = "", ...args] = (await snapshots(["mounts", path, "tree"])).trim().split(/\s+/);
       resources.add("a mount", () => runProgram("umount", [path]).catch(() => runProgram("umount", ["--lazy", path])));
-      await finish(ctr("mount", mount), `mounting ${reference}`, signal);
+      await runProgram(command, args);
       return path;
     },
   };
+}
+
+/** The committed snapshot that no other one stands on. */
+function topSnapshot(list: string): string {
+  const rows = list
+    .trim()
+    .split("\n")
+    .slice(1)
+    .map((line) => line.trim().split(/\s+/));
+  const parents = new Set(rows.filter((row) => row.length === 3).map(([, parent]) => parent));
+  const top = rows.find((row) => row.at(-1) === "Committed" && !parents.has(row[0]))?.[0];
+  if (top === undefined) throw new Error(`no snapshot of the image is there: ${list}`);
+  return top;
 }

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { nodeFlags } from "@estargz/testing";
 import { unlessInterrupted } from "./interruption.ts";
-import { type Program, startProgram } from "./run-program.ts";
+import { lastWords, type Program, startProgram } from "./run-program.ts";
 import type { StartedImage, StartOptions } from "./started-image.ts";
 
 const fromSource = process.execArgv.some((flag) => flag.includes("@estargz/source"));
@@ -39,7 +39,7 @@ export async function startWithoutContainerd(options: StartOptions): Promise<Sta
   const seconds = (performance.now() - startedAt) / 1000;
   const after = await link.statistics();
   const code = await unlessInterrupted(signal, container.exited);
-  if (code !== 0) throw new Error(`the container ended with ${code}: ${container.output().trim().slice(-2000)}`);
+  if (code !== 0) throw new Error(`the container ended with ${code}: ${lastWords(container.errors())}`);
   return {
     measurement: { seconds, pullSeconds: undefined, bytes: after.bytesDown - before.bytesDown, requests: after.requests - before.requests },
     firstLine,

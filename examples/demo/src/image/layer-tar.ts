@@ -20,7 +20,8 @@ export interface LayerTar {
   directory(path: string, mode?: number, owner?: Owner): void;
   file(path: string, content: string | Uint8Array, options?: FileOptions): void;
   symlink(path: string, target: string, owner?: Owner): void;
-  hardLink(path: string, target: string): void;
+  /** Another name of a program. An unpacker takes the mode from the last name. */
+  hardLink(path: string, target: string, mode: number): void;
   /** Takes a path of a lower layer away. */
   whiteout(path: string): void;
   /** Copies a file or a whole folder; names with one inode become hard links. `keep` says which source paths are wanted. */
@@ -40,7 +41,7 @@ interface FileOptions {
 
 interface CopyOptions {
   readonly owner?: Owner;
-  readonly keep?: (source: string) => boolean;
+  readonly keep?: (source: string) => Promise<boolean>;
   readonly xattrs?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal | undefined;
 }
@@ -98,7 +99,7 @@ export function createLayerTar(): LayerTar {
 
   const copy = async (source: string, path: string, options: CopyOptions = {}): Promise<void> => {
     options.signal?.throwIfAborted();
-    if (options.keep !== undefined && !options.keep(source)) return;
+    if (options.keep !== undefined && !(await options.keep(source))) return;
     const owner = options.owner ?? rootOwner;
     const status = await lstat(source);
     if (status.isSymbolicLink()) {
@@ -124,9 +125,9 @@ export function createLayerTar(): LayerTar {
       above(path, owner);
       pack.entry(headers(path, owner, { type: "symlink", linkname: target }));
     },
-    hardLink(path, target) {
+    hardLink(path, target, mode) {
       above(path, rootOwner);
-      pack.entry(headers(path, rootOwner, { type: "link", linkname: target }));
+      pack.entry(headers(path, rootOwner, { type: "link", linkname: target, mode }));
     },
     whiteout(path) {
       const parent = dirname(path);

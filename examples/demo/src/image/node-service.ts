@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, realpathSync } from "node:fs";
 import { readdir, realpath } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -14,8 +14,19 @@ const appOwner = { uid: 1000, gid: 1000 };
 /** What the service imports, by name. */
 const dependencies = ["pako", "smol-toml", "tar-stream", "typescript", "undici", "zod"];
 
-/** The development tools' native programs: a service's image has none of them. */
-const notInAnImage = /^(@biomejs|@oxlint|@oxc|@turbo|@rolldown|@typescript|node-linux|lightningcss|@estargz|chromium|playwright)/;
+/** Native programs of the development tools, and their own compilers: a service's image has none of them. */
+const notInAnImage =
+  /^(typescript@(?!5\.9\.)|@esbuild|@biomejs|@bufbuild|@oxlint|@oxc|@turbo|@rolldown|@typescript|@estargz|node-linux|lightningcss|esbuild|playwright|.*linux-(x64|64|arm64))/;
+
+/** Folder of the packages that pnpm has installed, each as `name@version`. */
+const store = realpathSync(join(root, "node_modules/.pnpm"));
+
+/** Says whether a file of the store belongs into the image: links into packages that are left out do not either. */
+async function isWanted(source: string): Promise<boolean> {
+  const real = await realpath(source).catch(() => undefined);
+  if (real === undefined) return false;
+  return !notInAnImage.test(real.slice(store.length + 1));
+}
 
 const etc: Readonly<Record<string, string>> = {
   "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnode:x:1000:1000::/home/node:/bin/sh\n",
@@ -51,7 +62,7 @@ function baseLayer(programs: readonly string[]): LayerRecipe {
       for (const program of programs) for (const library of await linkedLibraries(program, signal)) libraries.add(library);
       for (const library of [...libraries].sort()) await copyProgram(layer, library, library.slice(1));
       await layer.copy(await realpath("/bin/sh"), "bin/dash");
-      layer.hardLink("bin/sh", "bin/dash");
+      layer.hardLink("bin/sh", "bin/dash", 0o755);
       const certificates = "etc/ssl/certs/ca-certificates.crt";
       if (existsSync(`/${certificates}`)) await layer.copy(`/${certificates}`, certificates);
     },
@@ -65,7 +76,7 @@ function nodeLayer(): LayerRecipe {
     async fill(layer, signal) {
       const node = await realpath(join(root, "node_modules", `node-linux-${process.arch}`));
       await layer.copy(join(node, "bin/node"), "usr/local/bin/node", { signal });
-      layer.hardLink("usr/local/bin/nodejs", "usr/local/bin/node");
+      layer.hardLink("usr/local/bin/nodejs", "usr/local/bin/node", 0o755);
       await layer.copy(join(node, "include"), "usr/local/include", { signal });
       if (existsSync(join(node, "share"))) await layer.copy(join(node, "share"), "usr/local/share", { signal });
       const npm = [join(node, "lib/node_modules"), "/usr/lib/node_modules", "/usr/local/lib/node_modules"].find(existsSync);
@@ -79,10 +90,9 @@ function packagesLayer(): LayerRecipe {
   return {
     name: "node_modules",
     async fill(layer, signal) {
-      const store = join(root, "node_modules/.pnpm");
       for (const name of (await readdir(store)).sort()) {
         if (notInAnImage.test(name) || name === "node_modules" || name === "lock.yaml") continue;
-        await layer.copy(join(store, name), `srv/node_modules/.pnpm/${name}`, { owner: appOwner, signal });
+        await layer.copy(join(store, name), `srv/node_modules/.pnpm/${name}`, { owner: appOwner, signal, keep: isWanted });
       }
       for (const name of dependencies) {
         const real = await realpath(join(appFolder, "../../node_modules", name));
