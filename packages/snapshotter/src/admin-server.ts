@@ -4,7 +4,7 @@ import { EstargzError } from "@estargz/interface";
 import type { PrometheusMetrics } from "./prometheus.ts";
 
 /** What `/healthz` says. */
-export interface Health {
+interface Health {
   readonly healthy: boolean;
   /** Shown as JSON: counts, not secrets. */
   readonly details: Readonly<Record<string, string | number | boolean>>;

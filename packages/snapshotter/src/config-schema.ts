@@ -2,7 +2,7 @@ import { z } from "zod";
 import type { SnapshotterConfig } from "./config-types.ts";
 
 /** How a key relates to the reference implementation's key of the same name. */
-export type KeyStatus =
+type KeyStatus =
   /** Means the same there, or exists only here. */
   | "used"
   /** Known there, has no meaning here; the note says why. */

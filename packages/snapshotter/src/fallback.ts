@@ -30,6 +30,11 @@ const ADVICE: Readonly<Partial<Record<FallbackCode, string>>> = {
   TARGET_CONFLICT: "two images claim the same layer with different content: one of them is not what it says",
 };
 
+/** What to do about a code, if there is something. */
+export function adviceFor(code: FallbackCode): string | undefined {
+  return ADVICE[code];
+}
+
 /** Makes the note that is kept on a snapshot from what made a layer not lazy. */
 export function fallbackNote(code: FallbackCode, message: string): FallbackNote {
   const advice = ADVICE[code];

@@ -3,7 +3,7 @@ import type { ErrorCode } from "@estargz/interface";
 import { isEstargzError } from "@estargz/interface";
 
 /** The gRPC status of an error code, as containerd's errdefs maps its own errors. */
-export function grpcCode(code: ErrorCode): Code {
+function grpcCode(code: ErrorCode): Code {
   switch (code) {
     case "NOT_FOUND":
       return Code.NotFound;

@@ -12,6 +12,8 @@ export { checkConfig, defaultConfigToml, parseConfig } from "./config.ts";
 export type { ConfiguredCredentials, ConfiguredMirror, SnapshotterConfig } from "./config-types.ts";
 export type { SnapshotterDaemon, StartSnapshotterOptions } from "./daemon.ts";
 export { startSnapshotter } from "./daemon.ts";
+export type { DiagnoseOptions, Diagnosis, DiagnosisCheck } from "./doctor.ts";
+export { diagnoseImage } from "./doctor.ts";
 export type { FallbackCode } from "./fallback.ts";
 export type { GrpcServer } from "./grpc-server.ts";
 export { serveGrpc } from "./grpc-server.ts";

@@ -26,7 +26,7 @@ export function overlayOptions(): string[] {
 }
 
 /** Whether this process runs in a user namespace of its own, as a rootless containerd does. */
-export function inUserNamespace(): boolean {
+function inUserNamespace(): boolean {
   try {
     return !/^\s*0\s+0\s+4294967295\s*$/.test(readFileSync("/proc/self/uid_map", "utf8"));
   } catch {

@@ -97,7 +97,7 @@ function notFound(name: string): EstargzError {
 }
 
 /** The labels after an update of `paths`. */
-export function updatedLabels(name: string, current: Labels, wanted: Labels, paths: readonly string[]): Labels {
+function updatedLabels(name: string, current: Labels, wanted: Labels, paths: readonly string[]): Labels {
   if (paths.length === 0) return withoutEmpty(wanted);
   let labels: Record<string, string> = { ...current };
   for (const path of paths) {
