@@ -23,7 +23,8 @@ export interface OpenLayerOptions extends ReadOptions {
   readonly externalToc?: Uint8Array | (() => Promise<Uint8Array>) | undefined;
 }
 
-const DEFAULT_TAIL_BYTES = 256 << 10;
+// Without a size the blob is a layer of an image that is being opened with all its others: ten such reads still fit into a round trip.
+const DEFAULT_TAIL_BYTES = 48 << 10;
 
 /**
  * Opens a layer: finds its format by its footer, reads its TOC, compares it with the expected digest and only then parses it.
