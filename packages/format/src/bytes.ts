@@ -18,11 +18,6 @@ export function hasBytesAt(bytes: Uint8Array, offset: number, expected: Uint8Arr
   return true;
 }
 
-/** Says whether two byte arrays are equal. */
-export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && hasBytesAt(a, 0, b);
-}
-
 /** Bytes of a text of ASCII characters. */
 export function asciiBytes(text: string): Uint8Array {
   const bytes = new Uint8Array(text.length);

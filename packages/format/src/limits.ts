@@ -6,7 +6,7 @@ export interface LayerLimits {
   readonly maxTocPackedBytes: number;
   /** Bytes of the TOC's JSON. Default 256 MiB. */
   readonly maxTocBytes: number;
-  /** JSON bytes for one compressed byte of the TOC. Default 1000. */
+  /** JSON bytes for one compressed byte of the TOC. Default 500. */
   readonly maxTocRatio: number;
   /** TOC entries, chunk entries included, and directories that are implied. Default 2,000,000. */
   readonly maxEntries: number;
@@ -28,7 +28,7 @@ export interface LayerLimits {
 export const DEFAULT_LIMITS: LayerLimits = {
   maxTocPackedBytes: 64 << 20,
   maxTocBytes: 256 << 20,
-  maxTocRatio: 1000,
+  maxTocRatio: 500,
   maxEntries: 2_000_000,
   maxPathBytes: 4096,
   maxNameBytes: 255,
