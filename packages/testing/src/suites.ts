@@ -8,6 +8,8 @@ export { codecSuite } from "./codec-suite.ts";
 export { layerSuite } from "./layer-suite.ts";
 export { expectLayerEquals } from "./layers/layer-expectations.ts";
 export type { LayerSuiteOptions, LayerSuiteWriteOptions, LayerUnderTest } from "./layers/layer-under-test.ts";
+export type { PosixLack, PosixReadSuiteOptions } from "./posix-read-suite.ts";
+export { posixReadSuite } from "./posix-read-suite.ts";
 export type { ReaderAtSuiteOptions } from "./reader-at-suite.ts";
 export { readerAtSuite } from "./reader-at-suite.ts";
 export type { SnapshotterSuiteOptions } from "./snapshotter-suite.ts";

@@ -6,6 +6,7 @@ import { Errno, type SystemCalls } from "./system-calls.ts";
 
 const TWO_32 = 4_294_967_296;
 const S_IFDIR = 0o040000;
+const NAME_MAX = 255;
 
 /** What becomes of a request that {@link RequestHandler.handle} wrote no reply for. A positive number is a reply's length. */
 export const Outcome = {
@@ -171,7 +172,9 @@ export class RequestHandler {
     const { index } = layer;
     switch (this.opcode) {
       case Opcode.LOOKUP: {
-        const found = index.lookup(inode, this.#name(0, length));
+        const name = this.#name(0, length);
+        if (name.length > NAME_MAX) return reply.status(Errno.ENAMETOOLONG);
+        const found = index.lookup(inode, name);
         if (found < 0) return reply.noEntry();
         layer.lookups += 1;
         return reply.entry(index, high, found);

@@ -19,6 +19,7 @@ export const Errno = {
   ENOTTY: 25,
   EROFS: 30,
   ERANGE: 34,
+  ENAMETOOLONG: 36,
   ENOSYS: 38,
   ENODATA: 61,
   ENOTCONN: 107,
