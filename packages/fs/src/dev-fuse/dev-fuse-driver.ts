@@ -328,7 +328,8 @@ class DevFuse implements DevFuseDriver {
     this.#attached.clear();
     // Reads that the next process answers are of no interest here any more.
     this.#misses.abort();
-    await this.#keeper?.close();
+    // A keeper without anything to keep would outlive everybody who could end it.
+    await this.#keeper?.close({ end: unmount });
   }
 
   /** Reads in hand go on with the next process if the kernel sends them again; else they are finished here. */

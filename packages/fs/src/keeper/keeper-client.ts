@@ -132,11 +132,16 @@ export class KeeperClient {
     callKeeper(this.#systemCalls, this.#options.socketPath, { command: "remove", name });
   }
 
-  /** Stops watching. The keeper goes on. */
-  async close(): Promise<void> {
+  /** Stops watching. The keeper goes on; with `end` a keeper that holds nothing and was for us to start is ended too. */
+  async close(options: { readonly end?: boolean } = {}): Promise<void> {
     this.#closed = true;
     this.#watch?.destroy();
     await this.#restoring;
+    if (options.end !== true || this.#options.start === false) return;
+    const { socketPath } = this.#options;
+    const answer = callKeeper(this.#systemCalls, socketPath, { command: "list" });
+    for (const fd of answer?.descriptors ?? []) this.#systemCalls.close(fd);
+    if (answer?.descriptors.length === 0) callKeeper(this.#systemCalls, socketPath, { command: "stop" });
   }
 }
 
