@@ -1,0 +1,30 @@
+import { createHash } from "node:crypto";
+import { file, writeLayer } from "@estargz/format";
+import type { Descriptor } from "@estargz/interface";
+import { createRegistryClient } from "@estargz/registry";
+
+function noise(seed: string, length: number): Uint8Array {
+  const parts: Buffer[] = [];
+  for (let at = 0; at < length; at += 32) parts.push(createHash("sha256").update(`${seed} ${at}`).digest());
+  return Buffer.concat(parts).subarray(0, length);
+}
+
+/** Pushes layers, each of some files, and gives their descriptors. */
+export async function pushLayers(reference: string, count: number, filesEach: number): Promise<Descriptor[]> {
+  await using client = createRegistryClient();
+  const repository = client.repository(reference);
+  const layers: Descriptor[] = [];
+  for (let layer = 0; layer < count; layer += 1) {
+    const entries = Array.from({ length: filesEach }, (_, index) =>
+      file(`layer-${layer}/file-${index}`, noise(`${layer} ${index}`, 20_000)),
+    );
+    const output = writeLayer(entries);
+    const parts: Uint8Array[] = [];
+    for await (const part of output.bytes) parts.push(part);
+    const { digest, size, mediaType, annotations } = await output.result;
+    const descriptor = { digest, size, mediaType, annotations };
+    await repository.pushBlob(descriptor, Buffer.concat(parts));
+    layers.push(descriptor);
+  }
+  return layers;
+}
