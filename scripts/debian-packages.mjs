@@ -12,6 +12,7 @@ export const debianPackages = {
   fuse3: "fusermount3: mounts without root",
   gcc: "compiles the C peer of the file system benchmark",
   "libc6-dev": "headers for the C peer",
+  libdeflate0: "quicker gzip for the file system's decoders",
   libfuse2: "what fuse-native is linked to",
   pigz: "the peer of the writer benchmark",
   runc: "runs containers",

@@ -95,7 +95,14 @@ class LocalFiles implements LocalLayerFileSystem {
     this.#opener = startLayerOpener();
     this.#scheduler = new FillScheduler(
       { settings, logger: this.#logger, digests: this.#digests, reserve: (bytes) => this.#budget.reserve(bytes), metrics: options.metrics },
-      (onResults, onFailure) => startDecoderPool({ threads: settings.decoderThreads, nice: settings.decoderNice, onResults, onFailure }),
+      (onResults, onFailure) =>
+        startDecoderPool({
+          threads: settings.decoderThreads,
+          nice: settings.decoderNice,
+          native: settings.libdeflate,
+          onResults,
+          onFailure,
+        }),
     );
     this.#budget = createDiskBudget({
       maxBytes: options.maxBytes ?? Number.POSITIVE_INFINITY,

@@ -10,9 +10,11 @@ export interface DecodeWorkerData {
   readonly news: SharedArrayBuffer;
   /** Added to the thread's niceness, 0 to 19. */
   readonly nice: number;
+  /** Whether libdeflate is used where there is one. */
+  readonly native: boolean;
 }
 
-const { news, nice } = workerData as DecodeWorkerData;
+const { news, nice, native } = workerData as DecodeWorkerData;
 const port = parentPort;
 
 if (port !== null) {
@@ -25,7 +27,7 @@ if (port !== null) {
     }
   }
   const counter = new Int32Array(news);
-  const decoder = new Decoder(nodeStoreFiles, (results) => port.postMessage(results));
+  const decoder = new Decoder(nodeStoreFiles, (results) => port.postMessage(results), { native });
   while (!decoder.closing) {
     const seen = Atomics.load(counter, 0);
     for (let message = receiveMessageOnPort(port); message !== undefined; message = receiveMessageOnPort(port)) {

@@ -17,13 +17,15 @@ export function startDecoderPool(options: {
   readonly threads: number;
   /** Niceness added, 0 to 19. */
   readonly nice: number;
+  /** Whether libdeflate is used where there is one. */
+  readonly native: boolean;
   readonly onResults: (results: readonly ChunkResult[]) => void;
   /** A thread died: whatever it had claimed will not be reported. */
   readonly onFailure: (error: unknown) => void;
 }): DecoderPool {
   const news = new SharedArrayBuffer(4);
   const counter = new Int32Array(news);
-  const workerData: DecodeWorkerData = { news, nice: options.nice };
+  const workerData: DecodeWorkerData = { news, nice: options.nice, native: options.native };
   let closed: Promise<void> | undefined;
   const workers = Array.from({ length: options.threads }, () => {
     const worker = new Worker(workerUrl("./decode-worker", import.meta.url), {

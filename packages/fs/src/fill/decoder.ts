@@ -2,7 +2,7 @@ import { type EstargzError, isEstargzError } from "@estargz/interface";
 import { hasBit } from "../store/bits.ts";
 import { ChunkFiles, type ChunkFilesInit } from "../store/chunk-files.ts";
 import type { StoreFiles } from "../store/store-files.ts";
-import { decompressMember } from "./decompress.ts";
+import { createMemberDecompressor, type MemberDecompressor } from "./decompress.ts";
 import { type SharedTransfer, TransferWord } from "./transfer.ts";
 
 /** A chunk that any local layer has, to be copied. */
@@ -46,13 +46,15 @@ export class Decoder {
   readonly #layers = new Map<number, ChunkFiles>();
   readonly #files: StoreFiles;
   readonly #post: (results: readonly ChunkResult[]) => void;
+  readonly #decompressor: MemberDecompressor;
   #transfers: SharedTransfer[] = [];
   readonly #urgent: (() => void)[] = [];
   readonly #patient: (() => void)[] = [];
   #results: ChunkResult[] = [];
   closing = false;
 
-  constructor(files: StoreFiles, post: (results: readonly ChunkResult[]) => void) {
+  constructor(files: StoreFiles, post: (results: readonly ChunkResult[]) => void, options: { readonly native?: boolean } = {}) {
+    this.#decompressor = createMemberDecompressor(options.native ?? true);
     this.#files = files;
     this.#post = post;
   }
@@ -157,7 +159,7 @@ export class Decoder {
       for (const chunk of wanted) length = Math.max(length, index.chunkInnerOffset(chunk) + index.chunkLength(chunk));
       const start = index.chunkBlobOffset(last) - transfer.blobOffset;
       const bytes = new Uint8Array(transfer.bytes, start, (transfer.ends[member] ?? 0) - start);
-      if (length > 0) output = decompressMember(bytes, length, index.compression);
+      if (length > 0) output = this.#decompressor.decompress(bytes, length, index.compression);
     } catch (error) {
       for (const chunk of chunks) fail(chunk, error);
       return;

@@ -256,12 +256,14 @@ export class LayerFill {
     let bytes = this.#readAhead.miss(first, last);
     const inode = index.chunkInode(this.order.chunks[last] ?? 0);
     const isSmall = index.size(inode) <= SMALL_FILE_BYTES && index.chunksOf(inode) <= 1;
-    if (bytes === 0 && isSmall) bytes = this.#host.settings.neighbourBytes;
+    const isForward = bytes > 0;
+    if (!isForward && isSmall) bytes = this.#host.settings.neighbourBytes;
     let reached = last;
     for (let position = last + 1; position < this.order.chunks.length && bytes > 0; position++) {
       const chunk = this.order.chunks[position] ?? 0;
       bytes -= index.chunkBlobOffset(chunk) + index.chunkSpanLength(chunk) - this.#spanEnd(position - 1);
-      if (bytes < 0) break;
+      // A forward reader gets the next chunk, however large.
+      if (bytes < 0 && !(isForward && position === last + 1)) break;
       reached = position;
       if (!this.#isOpen(chunk)) continue;
       this.#queue.add(position);

@@ -34,6 +34,8 @@ export interface FillOptions {
   readonly decoderThreads?: number | undefined;
   /** Niceness of these threads, 0 to 19, so that what runs from the layers comes first. Default 10. */
   readonly decoderNice?: number | undefined;
+  /** Whether gzip is decompressed by the system's libdeflate (Debian: libdeflate0), if there is one; else by zlib. Default true. */
+  readonly libdeflate?: boolean | undefined;
 }
 
 /** {@link FillOptions} with every default filled in. */
@@ -65,6 +67,7 @@ export function fillSettings(options: FillOptions = {}): FillSettings {
     readAheadBytes: within("readAheadBytes", options.readAheadBytes ?? 8 * 1024 * 1024, 0, MAX_REQUEST_BYTES),
     decoderThreads: within("decoderThreads", options.decoderThreads ?? Math.min(8, Math.max(2, availableParallelism())), 1, 128),
     decoderNice: within("decoderNice", options.decoderNice ?? 10, 0, 19),
+    libdeflate: options.libdeflate ?? true,
   };
 }
 

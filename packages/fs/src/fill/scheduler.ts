@@ -32,6 +32,7 @@ const PRIORITIES: Readonly<Record<FetchCause, number>> = {
 const MAX_PAUSE_MS = 1000;
 const STORE_RETRY_MS = 5000;
 const STALL_CHECK_MS = 250;
+const MAX_SPARE_BUFFERS = 4;
 
 /** What the scheduler needs of its owner. */
 export interface SchedulerOptions {
@@ -59,6 +60,7 @@ export class FillScheduler implements FillHost, TransferHost {
   readonly #counts = { misses: 0, copiedChunks: 0, overfetchedBytes: 0 };
   readonly #requests: Record<FetchCause, number> = { "on-demand": 0, "read-ahead": 0, prefetch: 0, background: 0 };
   readonly #bytes: Record<FetchCause, number> = { "on-demand": 0, "read-ahead": 0, prefetch: 0, background: 0 };
+  readonly #spare: SharedArrayBuffer[] = [];
   readonly #stallTimer: NodeJS.Timeout;
   #pumping: NodeJS.Immediate | undefined;
   #wakeUp: NodeJS.Timeout | undefined;
@@ -282,6 +284,7 @@ export class FillScheduler implements FillHost, TransferHost {
       chunks: plan.chunks,
       priority: PRIORITIES[cause],
       keep: keep || !hasRoom,
+      bytes: this.#takeBuffer(plan.length),
     });
     const run: TransferRun = {
       shared,
@@ -310,6 +313,13 @@ export class FillScheduler implements FillHost, TransferHost {
     this.order({ type: "transfer", transfer: shared });
     void this.#run(run, layer, isDemand);
     return true;
+  }
+
+  /** A buffer of a former request, if it fits: fresh memory costs as much as filling it. */
+  #takeBuffer(bytes: number): SharedArrayBuffer | undefined {
+    const size = this.settings.backgroundRequestBytes;
+    if (bytes > size || bytes < size / 2) return undefined;
+    return this.#spare.pop() ?? new SharedArrayBuffer(size);
   }
 
   async #run(run: TransferRun, layer: LayerFill, isDemand: boolean): Promise<void> {
@@ -349,6 +359,8 @@ export class FillScheduler implements FillHost, TransferHost {
   /** Forgets a request when it has ended and all its chunks are reported. */
   #finish(run: TransferRun): void {
     if (!run.ended || run.open.size > 0 || !this.#runs.delete(run.shared.id)) return;
+    if (this.#spare.length < MAX_SPARE_BUFFERS && run.shared.bytes.byteLength === this.settings.backgroundRequestBytes)
+      this.#spare.push(run.shared.bytes);
     this.#bytesInFlight -= run.length;
     this.#reservedBytes -= run.reservedBytes;
   }
