@@ -1,3 +1,4 @@
+import { isAscii, isUtf8 } from "node:buffer";
 import { createHash } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { Readable } from "node:stream";
@@ -123,6 +124,13 @@ const node: Runtime = {
   createSha256() {
     const running = createHash("sha256");
     return { update: (bytes) => void running.update(bytes), hex: () => running.digest("hex") };
+  },
+  decodeUtf8(bytes) {
+    // Several times as fast as TextDecoder.
+    const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    if (isAscii(buffer)) return buffer.toString("latin1");
+    if (!isUtf8(buffer)) throw new TypeError("these bytes are not UTF-8");
+    return buffer.toString("utf8");
   },
   gzip: hasHandles() ? gzip : portable.gzip,
   zstd: hasHandles() ? zstd : portable.zstd,

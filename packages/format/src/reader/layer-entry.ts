@@ -46,8 +46,8 @@ export class TableEntry implements LayerEntry {
     this.mode = table.modes[row] as number;
     this.uid = table.uids[row] as number;
     this.gid = table.gids[row] as number;
-    this.devMajor = table.devMajors[row] as number;
-    this.devMinor = table.devMinors[row] as number;
+    this.devMajor = table.devices.get(row)?.major ?? 0;
+    this.devMinor = table.devices.get(row)?.minor ?? 0;
     this.linkCount = linkCount;
     this.digest = kind === KIND.reg ? table.digests[row] : undefined;
     this.#table = table;

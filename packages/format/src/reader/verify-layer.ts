@@ -125,8 +125,8 @@ function compareRow(layer: Layer, table: TocTable, row: number, path: string, { 
   check("mode", table.modes[row], header.mode % 0o10000);
   check("uid", table.uids[row], header.uid);
   check("gid", table.gids[row], header.gid);
-  check("devMajor", table.devMajors[row], kind === KIND.char || kind === KIND.block ? header.devMajor : 0);
-  check("devMinor", table.devMinors[row], kind === KIND.char || kind === KIND.block ? header.devMinor : 0);
+  check("devMajor", table.devices.get(row)?.major ?? 0, kind === KIND.char || kind === KIND.block ? header.devMajor : 0);
+  check("devMinor", table.devices.get(row)?.minor ?? 0, kind === KIND.char || kind === KIND.block ? header.devMinor : 0);
   if (kind === KIND.symlink || kind === KIND.hardlink) check("linkName", table.linkNames.get(row), header.linkName);
   compareTime(table, row, path, header);
   compareXattrs(layer, path, kind === KIND.hardlink, header);

@@ -19,6 +19,8 @@ export function gzipMember(deflated: Uint8Array, crc: number, size: number): Uin
   return member;
 }
 
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
 /** Runs anywhere: pako, fzstd and @noble/hashes. */
 export const runtime: Runtime = {
   name: "portable",
@@ -27,6 +29,7 @@ export const runtime: Runtime = {
     const hash = sha256.create();
     return { update: (bytes) => void hash.update(bytes), hex: () => hexOf(hash.digest()) };
   },
+  decodeUtf8: (bytes) => decoder.decode(bytes),
   gzip: portableGzip,
   zstd: portableZstd,
   createCompressor(format, level) {

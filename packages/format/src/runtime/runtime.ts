@@ -20,6 +20,8 @@ export interface Runtime {
   /** SHA-256 as lower-case hexadecimal text. */
   sha256(bytes: Uint8Array): string;
   createSha256(): Hasher;
+  /** Text of UTF-8 bytes; throws for bytes that aren't. */
+  decodeUtf8(bytes: Uint8Array): string;
   readonly gzip: Codec;
   readonly zstd: Codec;
   /** `undefined` where the runtime can't write that format. */

@@ -38,8 +38,8 @@ export class ChunkColumns {
 
 /** Whether an entry's chunk is a run of zeros that takes no bytes (containers/storage, `chunkType`). */
 export function readChunkType(entry: RawTocEntry): boolean {
-  const type = entry["chunkType"];
+  const type = entry.chunkType;
   if (type === undefined || type === null || type === "") return false;
   if (type === "zeros") return true;
-  throw invalidEntry(entry["name"], `its chunkType is ${String(JSON.stringify(type)).slice(0, 40)}`);
+  throw invalidEntry(entry.name, `its chunkType is ${String(JSON.stringify(type)).slice(0, 40)}`);
 }

@@ -18,38 +18,48 @@ export function invalidEntry(name: unknown, reason: string): EstargzError {
 /**
  * Refuses keys that only differ in case from known ones: Go's reader takes them for the known one, so two readers of
  * the same TOC would see two layers.
+ *
+ * @param known - Keys of the entry before, by position. Most entries have the same ones, which needn't be looked up again; it is
+ * brought up to date.
  */
-export function checkKeys(entry: RawTocEntry): void {
+export function checkKeys(entry: RawTocEntry, known: string[]): void {
+  let i = 0;
   for (const key in entry) {
-    if (KNOWN.has(key)) continue;
+    if (known[i] === key) {
+      i += 1;
+      continue;
+    }
+    if (KNOWN.has(key)) {
+      known[i] = key;
+      i += 1;
+      continue;
+    }
     if (FOLDED.has(key.toUpperCase().toLowerCase())) {
-      throw invalidEntry(entry["name"], `its key ${JSON.stringify(key)} is taken for another by some readers`);
+      throw invalidEntry(entry.name, `its key ${JSON.stringify(key)} is taken for another by some readers`);
     }
   }
 }
 
-/** A number from 0 to `max`; 0 if it isn't there. */
-export function numberField(entry: RawTocEntry, key: string, max: number = Number.MAX_SAFE_INTEGER): number {
-  const value = entry[key];
-  if (value === undefined || value === null) return 0;
+/** A number from 0 to `max`; 0 if it isn't there. `key` is for the error. */
+export function numberOf(value: unknown, key: string, entry: RawTocEntry, max: number = Number.MAX_SAFE_INTEGER): number {
+  if (value === undefined) return 0;
   if (typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= max) return value;
-  throw invalidEntry(entry["name"], `its ${key} is ${describe(value)} and not an integer from 0 to ${max}`);
+  if (value === null) return 0;
+  throw invalidEntry(entry.name, `its ${key} is ${describe(value)} and not an integer from 0 to ${max}`);
 }
 
 /** A text; `""` if it isn't there. */
-export function textField(entry: RawTocEntry, key: string): string {
-  const value = entry[key];
+export function textOf(value: unknown, key: string, entry: RawTocEntry): string {
   if (typeof value === "string") return value;
   if (value === undefined || value === null) return "";
-  throw invalidEntry(entry["name"], `its ${key} is ${describe(value)} and not a text`);
+  throw invalidEntry(entry.name, `its ${key} is ${describe(value)} and not a text`);
 }
 
 /** A digest; `undefined` if it isn't there or empty. */
-export function digestField(entry: RawTocEntry, key: string): Digest | undefined {
-  const value = entry[key];
+export function digestOf(value: unknown, key: string, entry: RawTocEntry): Digest | undefined {
   if (value === undefined || value === null || value === "") return undefined;
   if (isDigest(value)) return value;
-  throw invalidEntry(entry["name"], `its ${key} is ${describe(value)} and not a digest`);
+  throw invalidEntry(entry.name, `its ${key} is ${describe(value)} and not a digest`);
 }
 
 function describe(value: unknown): string {

@@ -9,7 +9,9 @@ const NEEDS_CLEANING = /^\/|(?:^|\/)\.{0,2}(?:\/|$)/;
  */
 export function cleanPath(name: string): string {
   const trimmed = name.endsWith("/") ? name.slice(0, -1) : name;
-  if (trimmed !== "" && !NEEDS_CLEANING.test(trimmed)) return trimmed;
+  // Nearly every name is clean; this is the fastest way to see it.
+  const suspicious = trimmed.includes("/.") || trimmed.includes("//") || trimmed.startsWith(".") || trimmed.startsWith("/");
+  if (trimmed !== "" && !(suspicious && NEEDS_CLEANING.test(trimmed))) return trimmed;
   const parts: string[] = [];
   for (const part of name.split("/")) {
     if (part === "..") parts.pop();
@@ -17,9 +19,6 @@ export function cleanPath(name: string): string {
   }
   return parts.join("/");
 }
-
-/** Half of a surrogate pair: no UTF-8 text has one. */
-export const HALF_PAIR: RegExp = /\p{Surrogate}/u;
 
 const ASCII = /^[ -~]*$/;
 const encoder = new TextEncoder();
@@ -35,7 +34,7 @@ export function utf8Length(text: string): number {
  * @throws {@link EstargzError} `INVALID_TOC` for a NUL or half a surrogate pair, `LIMIT_EXCEEDED` for one that is too long or too deep.
  */
 export function checkPath(path: string, limits: LayerLimits): void {
-  if (path.includes("\0") || HALF_PAIR.test(path)) {
+  if (path.includes("\0") || !path.isWellFormed()) {
     throw new EstargzError("INVALID_TOC", `the name ${JSON.stringify(path.slice(0, 80))} can't be a file's name`);
   }
   // Short ones, nearly all of them, can't break any limit.

@@ -1,10 +1,29 @@
 import { EstargzError } from "@estargz/interface";
+import { runtime } from "#runtime";
 
-/** One entry of a TOC as JSON.parse gives it: nothing about it is known yet. */
-export type RawTocEntry = Readonly<Record<string, unknown>>;
+/** One entry of a TOC as JSON.parse gives it: nothing is known yet of what its fields hold. */
+export interface RawTocEntry {
+  readonly name?: unknown;
+  readonly type?: unknown;
+  readonly size?: unknown;
+  readonly modtime?: unknown;
+  readonly linkName?: unknown;
+  readonly mode?: unknown;
+  readonly uid?: unknown;
+  readonly gid?: unknown;
+  readonly devMajor?: unknown;
+  readonly devMinor?: unknown;
+  readonly xattrs?: unknown;
+  readonly digest?: unknown;
+  readonly offset?: unknown;
+  readonly innerOffset?: unknown;
+  readonly chunkOffset?: unknown;
+  readonly chunkSize?: unknown;
+  readonly chunkDigest?: unknown;
+  readonly chunkType?: unknown;
+}
 
-const BATCH_BYTES = 1 << 19;
-const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+const BATCH_BYTES = 1 << 17;
 
 const invalid = (reason: string, cause?: unknown): EstargzError =>
   new EstargzError("INVALID_TOC", `the TOC is not valid: ${reason}`, cause === undefined ? {} : { cause });
@@ -12,8 +31,8 @@ const invalid = (reason: string, cause?: unknown): EstargzError =>
 /**
  * Parses a TOC and hands over its entries one by one, in order.
  *
- * The text is parsed in batches of about half a MiB, so that the garbage of JSON.parse stays small however big the TOC is:
- * a batch ends after a `}` that a `,` follows. Where that was inside of a text or an inner object the batch isn't JSON,
+ * The text is parsed in batches of about 128 KiB, so that the garbage of JSON.parse stays small however big the TOC is:
+ * a batch ends after a `}` that `,` and `{` follow. Where that was inside of a text or an inner object the batch isn't JSON,
  * and is made longer; a cut that parses is a right one.
  *
  * @throws {@link EstargzError} `INVALID_TOC` for anything that isn't `{"version": 1, "entries": [...]}` with objects in it.
@@ -44,6 +63,7 @@ function entriesStart(bytes: Uint8Array): number | undefined {
   return /^\s*\{\s*"version"\s*:\s*1\s*,\s*"entries"\s*:\s*\[/.exec(head)?.[0].length;
 }
 
+const OPEN = 0x7b;
 const CLOSE = 0x7d;
 const COMMA = 0x2c;
 const isBlank = (byte: number | undefined): boolean => byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09;
@@ -55,7 +75,7 @@ function nextBatch(bytes: Uint8Array, from: number): { entries: unknown[]; next:
     if (close < 0) return undefined;
     let after = close + 1;
     while (isBlank(bytes[after])) after += 1;
-    if (bytes[after] === COMMA) {
+    if (bytes[after] === COMMA && opensObject(bytes, after + 1)) {
       const entries = tryParse(bytes, from, close + 1);
       if (entries !== undefined) return { entries, next: after + 1 };
       tries += 1;
@@ -64,6 +84,12 @@ function nextBatch(bytes: Uint8Array, from: number): { entries: unknown[]; next:
     }
     wanted = close + 1;
   }
+}
+
+function opensObject(bytes: Uint8Array, from: number): boolean {
+  let at = from;
+  while (isBlank(bytes[at])) at += 1;
+  return bytes[at] === OPEN;
 }
 
 function tryParse(bytes: Uint8Array, from: number, to: number): unknown[] | undefined {
@@ -83,7 +109,7 @@ function readWhole(bytes: Uint8Array, onEntry: (entry: RawTocEntry) => void): vo
 
 function decode(bytes: Uint8Array, from: number, to: number): string {
   try {
-    return decoder.decode(bytes.subarray(from, to));
+    return runtime.decodeUtf8(bytes.subarray(from, to));
   } catch (error) {
     throw invalid("it is not UTF-8", error);
   }

@@ -1,8 +1,8 @@
 import { type Digest, EstargzError } from "@estargz/interface";
 import { checkLimit, type LayerLimits } from "../limits.ts";
 import { ChunkColumns, readChunkType } from "./chunk-columns.ts";
-import { checkKeys, digestField, invalidEntry, numberField, textField } from "./entry-fields.ts";
-import { checkPath, cleanPath, HALF_PAIR } from "./path.ts";
+import { checkKeys, digestOf, invalidEntry, numberOf, textOf } from "./entry-fields.ts";
+import { checkPath, cleanPath } from "./path.ts";
 import { parseRfc3339, type Timestamp } from "./rfc3339.ts";
 import { parseTocJson, type RawTocEntry } from "./toc-json.ts";
 
@@ -29,14 +29,13 @@ export class TocTable {
   readonly uids: number[] = [];
   readonly gids: number[] = [];
   readonly seconds: number[] = [];
-  readonly devMajors: number[] = [];
-  readonly devMinors: number[] = [];
   /** First chunk of a row; its last is before the next row's first. */
   readonly firstChunks: number[] = [];
   readonly digests: (Digest | undefined)[] = [];
   // Few rows have these.
   readonly nanoseconds: Map<number, number> = new Map();
   readonly linkNames: Map<number, string> = new Map();
+  readonly devices: Map<number, { readonly major: number; readonly minor: number }> = new Map();
   readonly xattrs: Map<number, Readonly<Record<string, unknown>>> = new Map();
   readonly chunks: ChunkColumns = new ChunkColumns();
   /** Rows that the TOC lists; those of directories that are only implied come after them. */
@@ -64,8 +63,6 @@ export class TocTable {
     this.uids.push(uid);
     this.gids.push(gid);
     this.seconds.push(seconds);
-    this.devMajors.push(0);
-    this.devMinors.push(0);
     this.firstChunks.push(this.chunks.count);
     this.digests.push(digest);
     return this.paths.length - 1;
@@ -86,11 +83,12 @@ export function readTocTable(bytes: Uint8Array, options: TocTableOptions): TocTa
 
 const MAX_ZEROS_BYTES = 4 << 20;
 const MAX_ID = 0xffff_ffff;
-const hasOwn = Object.hasOwn;
+const KINDS: ReadonlyMap<unknown, Kind> = new Map(Object.entries(KIND));
 
 class TableReader {
   readonly #table = new TocTable();
   readonly #options: TocTableOptions;
+  readonly #keys: string[] = [];
   #count = 0;
   // The last regular file, as long as chunks of it may follow.
   #file = -1;
@@ -105,15 +103,15 @@ class TableReader {
   add(entry: RawTocEntry): void {
     this.#count += 1;
     if (this.#count > this.#options.limits.maxEntries) checkLimit("maxEntries", this.#count, this.#options.limits, "number of TOC entries");
-    checkKeys(entry);
-    const type = entry["type"];
+    checkKeys(entry, this.#keys);
+    const type = entry.type;
     if (type === "chunk") {
       this.#addChunk(entry);
       return;
     }
     this.#closeFile();
-    const kind = typeof type === "string" && hasOwn(KIND, type) ? KIND[type as keyof typeof KIND] : undefined;
-    if (kind === undefined) throw invalidEntry(entry["name"], `its type is ${String(JSON.stringify(type)).slice(0, 40)}`);
+    const kind = KINDS.get(type);
+    if (kind === undefined) throw invalidEntry(entry.name, `its type is ${String(JSON.stringify(type)).slice(0, 40)}`);
     this.#addRow(entry, kind);
   }
 
@@ -125,52 +123,54 @@ class TableReader {
 
   #addRow(entry: RawTocEntry, kind: Kind): void {
     const { limits } = this.#options;
-    if (typeof entry["name"] !== "string") throw invalidEntry(undefined, "its name is not a text");
-    const path = cleanPath(entry["name"]);
+    if (typeof entry.name !== "string") throw invalidEntry(undefined, "its name is not a text");
+    const path = cleanPath(entry.name);
     checkPath(path, limits);
-    if (path === "" && kind !== KIND.dir) throw invalidEntry(entry["name"], "the root has to be a directory");
-    const size = kind === KIND.reg ? numberField(entry, "size") : 0;
+    if (path === "" && kind !== KIND.dir) throw invalidEntry(entry.name, "the root has to be a directory");
+    const size = kind === KIND.reg ? numberOf(entry.size, "size", entry) : 0;
     const time = this.#readTime(entry);
-    const mode = numberField(entry, "mode") % 0o10000;
-    const uid = numberField(entry, "uid", MAX_ID);
-    const gid = numberField(entry, "gid", MAX_ID);
-    const row = this.#table.addRow(path, kind, size, mode, uid, gid, time.seconds, digestField(entry, "digest"));
+    const mode = numberOf(entry.mode, "mode", entry) % 0o10000;
+    const uid = numberOf(entry.uid, "uid", entry, MAX_ID);
+    const gid = numberOf(entry.gid, "gid", entry, MAX_ID);
+    const digest = kind === KIND.reg ? digestOf(entry.digest, "digest", entry) : undefined;
+    const row = this.#table.addRow(path, kind, size, mode, uid, gid, time.seconds, digest);
     if (time.nanoseconds !== 0) this.#table.nanoseconds.set(row, time.nanoseconds);
     this.#addRare(entry, kind, row);
     if (kind !== KIND.reg) return;
     this.#file = row;
     this.#covered = 0;
-    if (size > 0) this.#addPiece(entry, digestField(entry, "chunkDigest"));
+    // Most files have one chunk, with the digest of the file; one text is kept then.
+    if (size > 0) this.#addPiece(entry, entry.chunkDigest === digest ? digest : digestOf(entry.chunkDigest, "chunkDigest", entry));
   }
 
   #addRare(entry: RawTocEntry, kind: Kind, row: number): void {
     if (kind === KIND.symlink || kind === KIND.hardlink) {
-      const target = textField(entry, "linkName");
+      const target = textOf(entry.linkName, "linkName", entry);
       if (target.length > this.#options.limits.maxPathBytes)
         checkLimit("maxPathBytes", target.length, this.#options.limits, "a link's target");
-      if (target.includes("\0") || HALF_PAIR.test(target)) throw invalidEntry(entry["name"], "its target can't be a path");
-      if (target === "" && kind === KIND.symlink) throw invalidEntry(entry["name"], "it is a symlink without a target");
+      if (target.includes("\0") || !target.isWellFormed()) throw invalidEntry(entry.name, "its target can't be a path");
+      if (target === "" && kind === KIND.symlink) throw invalidEntry(entry.name, "it is a symlink without a target");
       this.#table.linkNames.set(row, target);
     } else if (kind === KIND.char || kind === KIND.block) {
-      this.#table.devMajors[row] = numberField(entry, "devMajor", MAX_ID);
-      this.#table.devMinors[row] = numberField(entry, "devMinor", MAX_ID);
+      const major = numberOf(entry.devMajor, "devMajor", entry, MAX_ID);
+      this.#table.devices.set(row, { major, minor: numberOf(entry.devMinor, "devMinor", entry, MAX_ID) });
     }
-    const xattrs = entry["xattrs"];
+    const xattrs = entry.xattrs;
     if (xattrs === undefined || xattrs === null) return;
-    if (typeof xattrs !== "object" || Array.isArray(xattrs)) throw invalidEntry(entry["name"], "its xattrs are not an object");
+    if (typeof xattrs !== "object" || Array.isArray(xattrs)) throw invalidEntry(entry.name, "its xattrs are not an object");
     this.#table.xattrs.set(row, this.#checkXattrs(entry, xattrs as Record<string, unknown>));
   }
 
   #checkXattrs(entry: RawTocEntry, xattrs: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
     let total = 0;
     for (const [name, value] of Object.entries(xattrs)) {
-      if (name === "" || name.includes("\0") || HALF_PAIR.test(name)) throw invalidEntry(entry["name"], "an xattr has no valid name");
+      if (name === "" || name.includes("\0") || !name.isWellFormed()) throw invalidEntry(entry.name, "an xattr has no valid name");
       // Go's nil is an empty value.
       if (
         value !== null &&
         (typeof value !== "string" || !/^[A-Za-z0-9+/\r\n]*={0,2}[\r\n]*$/.test(value) || value.replaceAll(/[\r\n]/g, "").length % 4 !== 0)
       ) {
-        throw invalidEntry(entry["name"], `its xattr ${JSON.stringify(name.slice(0, 80))} is not base64`);
+        throw invalidEntry(entry.name, `its xattr ${JSON.stringify(name.slice(0, 80))} is not base64`);
       }
       total += name.length + (value === null ? 0 : (value.length * 3) / 4);
     }
@@ -179,7 +179,7 @@ class TableReader {
   }
 
   #readTime(entry: RawTocEntry): Timestamp {
-    const text = textField(entry, "modtime");
+    const text = textOf(entry.modtime, "modtime", entry);
     // Neighbours mostly have the same time.
     if (text !== this.#timeText) {
       this.#timeText = text;
@@ -189,8 +189,8 @@ class TableReader {
   }
 
   #addChunk(entry: RawTocEntry): void {
-    if (this.#file < 0) throw invalidEntry(entry["name"], "a chunk does not follow a regular file");
-    this.#addPiece(entry, digestField(entry, "chunkDigest"));
+    if (this.#file < 0) throw invalidEntry(entry.name, "a chunk does not follow a regular file");
+    this.#addPiece(entry, digestOf(entry.chunkDigest, "chunkDigest", entry));
   }
 
   /** Adds the chunk that an entry of type reg or chunk stands for. */
@@ -198,16 +198,16 @@ class TableReader {
     const { limits, payloadEnd } = this.#options;
     const table = this.#table;
     const size = table.sizes[this.#file] as number;
-    const at = numberField(entry, "chunkOffset");
+    const at = numberOf(entry.chunkOffset, "chunkOffset", entry);
     if (at !== this.#covered) {
       throw invalidEntry(table.paths[this.#file], `its chunks leave a gap or overlap: one starts at ${at} and not at ${this.#covered}`);
     }
-    const length = numberField(entry, "chunkSize") || size - at;
+    const length = numberOf(entry.chunkSize, "chunkSize", entry) || size - at;
     if (length <= 0 || at + length > size) throw invalidEntry(table.paths[this.#file], `a chunk at ${at} reaches beyond its ${size} bytes`);
     if (readChunkType(entry)) this.#addZeros(at, length, digest);
     else {
-      const offset = numberField(entry, "offset");
-      const innerOffset = numberField(entry, "innerOffset");
+      const offset = numberOf(entry.offset, "offset", entry);
+      const innerOffset = numberOf(entry.innerOffset, "innerOffset", entry);
       checkLimit("maxChunkBytes", length, limits, "size of a chunk");
       checkLimit("maxInnerOffset", innerOffset, limits, "innerOffset of a chunk");
       if (offset >= payloadEnd)

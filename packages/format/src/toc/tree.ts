@@ -38,27 +38,36 @@ export function buildTree(table: TocTable, limits: LayerLimits): Tree {
 
   const inodeByRow = new Int32Array(paths.length).fill(-1);
   const rows: number[] = [];
-  const add = (row: number): void => {
+  const isLive = liveness(table, rowByPath);
+  const root = rowByPath.get("") as number;
+  inodeByRow[root] = 0;
+  rows.push(root);
+  for (let row = 0; row < paths.length; row += 1) {
+    if (kinds[row] === KIND.hardlink || row === root || !isLive(row)) continue;
     inodeByRow[row] = rows.length;
     rows.push(row);
-  };
-  add(rowByPath.get("") as number);
-  for (let row = 0; row < paths.length; row += 1) {
-    if (kinds[row] !== KIND.hardlink && inodeByRow[row] === -1 && rowByPath.get(paths[row] as string) === row) add(row);
   }
-  const inodeByPath = rowByPath;
-  const linkCounts: number[] = rows.map(() => 0);
-  resolveNames(table, rowByPath, inodeByRow, linkCounts);
+  const linkCounts = countLinks(table, rowByPath, inodeByRow, rows);
+  const find = (path: string): number | undefined => {
+    const row = rowByPath.get(path);
+    return row === undefined ? undefined : inodeByRow[row];
+  };
   let children: (TreeName[] | undefined)[] | undefined;
   return {
     rows,
     linkCounts,
-    find: (path) => inodeByPath.get(path),
+    find,
     children(inode) {
-      children ??= listChildren(inodeByPath, rows.length);
+      children ??= listChildren(rowByPath, inodeByRow, rows.length);
       return children[inode] ?? [];
     },
   };
+}
+
+/** Whether a row is the one that its path leads to. */
+function liveness(table: TocTable, rowByPath: ReadonlyMap<string, number>): (row: number) => boolean {
+  if (rowByPath.size === table.paths.length) return () => true;
+  return (row) => rowByPath.get(table.paths[row] as string) === row;
 }
 
 /**
@@ -80,15 +89,22 @@ function dropReplaced(table: TocTable, rowByPath: Map<string, number>): void {
   }
 }
 
+/** Whether `parent`, which isn't the root, is the directory that holds `path`. Makes no text, unlike {@link parentOf}. */
+function isChildOf(path: string, parent: string): boolean {
+  return path.lastIndexOf("/") === parent.length && path.startsWith(parent);
+}
+
 /** Adds directories that are only implied, and checks that all parents are directories. */
 function addParents(table: TocTable, rowByPath: Map<string, number>, limits: LayerLimits): void {
   const { paths, kinds } = table;
+  const isLive = liveness(table, rowByPath);
+  const listed = paths.length;
   let last = "";
   // The list grows while we walk: implied directories have parents, too.
   for (let row = 0; row < paths.length; row += 1) {
     const path = paths[row] as string;
+    if (path === "" || (last !== "" && isChildOf(path, last)) || (row < listed && !isLive(row))) continue;
     const parent = parentOf(path);
-    if (path === "" || parent === last || rowByPath.get(path) !== row) continue;
     const parentRow = rowByPath.get(parent);
     if (parentRow === undefined) {
       rowByPath.set(parent, table.addImplied(parent));
@@ -100,32 +116,24 @@ function addParents(table: TocTable, rowByPath: Map<string, number>, limits: Lay
   }
 }
 
-/** Turns path → row into path → inode and counts links. */
-function resolveNames(table: TocTable, rowByPath: Map<string, number>, inodeByRow: Int32Array, linkCounts: number[]): void {
-  const { kinds } = table;
-  // Targets first, while the map still has rows.
-  const links: [path: string, inode: number][] = [];
-  for (const row of table.linkNames.keys()) {
-    const path = table.paths[row] as string;
-    if (kinds[row] === KIND.hardlink && rowByPath.get(path) === row)
-      links.push([path, inodeByRow[linkTarget(table, rowByPath, row)] as number]);
-  }
-  const directories: string[] = [];
-  for (const [path, row] of rowByPath) {
-    const inode = inodeByRow[row] as number;
-    if (kinds[row] === KIND.hardlink) continue;
-    rowByPath.set(path, inode);
-    linkCounts[inode] = kinds[row] === KIND.dir ? 2 : 1;
-    if (kinds[row] === KIND.dir && path !== "") directories.push(path);
-  }
-  for (const [path, inode] of links) {
-    rowByPath.set(path, inode);
+/** Leads hard links to their target's inode, and counts links. */
+function countLinks(table: TocTable, rowByPath: ReadonlyMap<string, number>, inodeByRow: Int32Array, rows: readonly number[]): number[] {
+  const { kinds, paths } = table;
+  const linkCounts: number[] = rows.map((row) => (kinds[row] === KIND.dir ? 2 : 1));
+  const addLink = (inode: number): void => {
     linkCounts[inode] = (linkCounts[inode] as number) + 1;
+  };
+  for (const row of rows) {
+    if (kinds[row] !== KIND.dir || paths[row] === "") continue;
+    addLink(inodeByRow[rowByPath.get(parentOf(paths[row] as string)) as number] as number);
   }
-  for (const path of directories) {
-    const parent = rowByPath.get(parentOf(path)) as number;
-    linkCounts[parent] = (linkCounts[parent] as number) + 1;
+  for (const row of table.linkNames.keys()) {
+    if (kinds[row] !== KIND.hardlink || rowByPath.get(paths[row] as string) !== row) continue;
+    const inode = inodeByRow[linkTarget(table, rowByPath, row)] as number;
+    inodeByRow[row] = inode;
+    addLink(inode);
   }
+  return linkCounts;
 }
 
 /** The row that a hard link leads to in the end. */
@@ -150,13 +158,13 @@ function linkTarget(table: TocTable, rowByPath: ReadonlyMap<string, number>, fro
   return row;
 }
 
-function listChildren(inodeByPath: ReadonlyMap<string, number>, inodes: number): (TreeName[] | undefined)[] {
+function listChildren(rowByPath: ReadonlyMap<string, number>, inodeByRow: Int32Array, inodes: number): (TreeName[] | undefined)[] {
   const lists: (TreeName[] | undefined)[] = Array.from({ length: inodes });
-  for (const [path, inode] of inodeByPath) {
+  for (const [path, row] of rowByPath) {
     if (path === "") continue;
-    const parent = inodeByPath.get(parentOf(path)) as number;
+    const parent = inodeByRow[rowByPath.get(parentOf(path)) as number] as number;
+    const entry = { name: baseName(path), inode: inodeByRow[row] as number };
     const list = lists[parent];
-    const entry = { name: baseName(path), inode };
     if (list === undefined) lists[parent] = [entry];
     else list.push(entry);
   }

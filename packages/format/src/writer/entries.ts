@@ -72,7 +72,7 @@ function makeHeader(kind: TarKind, name: string, options: EntryOptions, special:
   ] as const) {
     if (!Number.isInteger(id) || id < 0 || id > 0xffff_ffff) throw invalid(name, `${key} is ${id}; it has to be from 0 to 2^32 - 1`);
   }
-  if (name === "" || `${name}${special.linkName ?? ""}`.includes("\0") || /\p{Surrogate}/u.test(`${name}\n${special.linkName ?? ""}`)) {
+  if (name === "" || `${name}${special.linkName ?? ""}`.includes("\0") || !`${name}\n${special.linkName ?? ""}`.isWellFormed()) {
     throw invalid(name, "its name or target is not one that a file can have");
   }
   return {
