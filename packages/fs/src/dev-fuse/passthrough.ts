@@ -22,6 +22,8 @@ export class Passthrough {
   readonly #systemCalls: SystemCalls;
   readonly #fd: number;
   readonly #recordPath: string | undefined;
+  /** Lines of the record that the disk has not taken yet. */
+  #unwritten = "";
   readonly #files = new Map<string, OpenFile>();
   readonly #recent = new Set<string>();
   #unsupported = false;
@@ -102,7 +104,14 @@ export class Passthrough {
   }
 
   #record(line: string): void {
-    if (this.#recordPath !== undefined) appendFileSync(this.#recordPath, `${line}\n`);
+    if (this.#recordPath === undefined) return;
+    this.#unwritten += `${line}\n`;
+    try {
+      appendFileSync(this.#recordPath, this.#unwritten);
+      this.#unwritten = "";
+    } catch {
+      // A full disk fails no open: what is missing is written with the next line.
+    }
   }
 
   #load(path: string): void {

@@ -85,3 +85,15 @@ export function planSpans(
   close();
   return plans;
 }
+
+/** Bytes of a request that belong to none of its chunks. */
+export function excessBytes(index: LayerIndex, plan: SpanPlan): number {
+  let bytes = plan.length;
+  let before = -1;
+  for (const chunk of plan.chunks) {
+    const offset = index.chunkBlobOffset(chunk);
+    if (offset !== before) bytes -= index.chunkSpanLength(chunk);
+    before = offset;
+  }
+  return Math.max(0, bytes);
+}

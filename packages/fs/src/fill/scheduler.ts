@@ -3,10 +3,11 @@ import { type Deferred, deferred } from "../deferred.ts";
 import type { ChunkResult, DecoderOrder } from "./decoder.ts";
 import type { DecoderPool } from "./decoder-pool.ts";
 import type { DigestTable } from "./digest-table.ts";
+import { createFillMetrics, type FillMetrics } from "./fill-metrics.ts";
 import type { FillHost, LayerFill } from "./layer-fill.ts";
 import { createLinkEstimate, type LinkEstimate } from "./link-estimate.ts";
 import type { FillSettings } from "./options.ts";
-import type { SpanPlan } from "./plan-spans.ts";
+import { excessBytes, type SpanPlan } from "./plan-spans.ts";
 import { describeTransfer, TransferWord } from "./transfer.ts";
 import { type FetchCause, runTransfer, type TransferHost, type TransferRun } from "./transfer-run.ts";
 
@@ -18,7 +19,7 @@ export interface FillStatistics {
   readonly misses: number;
   /** Chunks copied from another layer instead of fetched. */
   readonly copiedChunks: number;
-  /** Compressed bytes fetched that belonged to no chunk still missing. */
+  /** Compressed bytes asked for that belong to no chunk that was missing: gaps, and members that are local already. */
   readonly overfetchedBytes: number;
 }
 
@@ -57,6 +58,7 @@ export class FillScheduler implements FillHost, TransferHost {
   readonly #layers = new Map<number, LayerFill>();
   readonly #runs = new Map<number, { run: TransferRun; layer: LayerFill }>();
   readonly #links = new Map<LayerFill, LinkEstimate>();
+  readonly #metrics: FillMetrics;
   readonly #counts = { misses: 0, copiedChunks: 0, overfetchedBytes: 0 };
   readonly #requests: Record<FetchCause, number> = { "on-demand": 0, "read-ahead": 0, prefetch: 0, background: 0 };
   readonly #bytes: Record<FetchCause, number> = { "on-demand": 0, "read-ahead": 0, prefetch: 0, background: 0 };
@@ -81,6 +83,7 @@ export class FillScheduler implements FillHost, TransferHost {
     this.settings = options.settings;
     this.logger = options.logger;
     this.#options = options;
+    this.#metrics = createFillMetrics(options.metrics);
     this.#pool = startPool(
       (results) => this.#onResults(results),
       (error) => this.#onPoolFailure(error),
@@ -148,6 +151,7 @@ export class FillScheduler implements FillHost, TransferHost {
     });
     if (found === undefined || !this.reserve(index.chunkLength(chunk))) return false;
     this.#counts.copiedChunks++;
+    this.#metrics.copiedChunks.add(1);
     this.order({ type: "copy", copy: { from: found.layer, fromChunk: found.chunk, to: layer.store.id, chunk } });
     return true;
   }
@@ -177,6 +181,7 @@ export class FillScheduler implements FillHost, TransferHost {
   }
 
   onStoreError(layer: LayerFill, code: string): void {
+    this.#metrics.storeErrors.add(1, { code });
     if (!this.isDegraded) {
       const reason =
         code === "ENOSPC" || code === "EDQUOT"
@@ -192,6 +197,7 @@ export class FillScheduler implements FillHost, TransferHost {
 
   onMiss(_layer: LayerFill, _chunks: number): void {
     this.#counts.misses++;
+    this.#metrics.misses.add(1);
     this.#lastDemandMs = performance.now();
   }
 
@@ -302,6 +308,10 @@ export class FillScheduler implements FillHost, TransferHost {
     this.#reservedBytes += run.reservedBytes;
     this.#runs.set(shared.id, { run, layer });
     this.#requests[cause]++;
+    this.#metrics.requests.add(1, { cause });
+    const excess = excessBytes(index, plan);
+    this.#counts.overfetchedBytes += excess;
+    this.#metrics.overfetchedBytes.add(excess);
     this.#bytesInFlight += plan.length;
     if (isDemand) {
       this.#demand++;
@@ -373,6 +383,7 @@ export class FillScheduler implements FillHost, TransferHost {
         run.open.delete(result.chunk);
         this.#finish(run);
       }
+      this.#metrics.chunks.add(1, { outcome: result.outcome });
       layer?.onResult(result, run);
     }
     this.pump();
@@ -420,6 +431,7 @@ export class FillScheduler implements FillHost, TransferHost {
   onPiece(run: TransferRun, bytes: number): void {
     const { layer } = this.#runs.get(run.shared.id) ?? {};
     this.#bytes[run.cause] += bytes;
+    this.#metrics.fetchedBytes.add(bytes, { cause: run.cause });
     if (layer === undefined) return;
     layer.onByte();
     this.#links.get(layer)?.piece(bytes, performance.now());

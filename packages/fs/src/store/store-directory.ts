@@ -91,8 +91,12 @@ export class StoreDirectory {
   /** A number that no layer directory of this folder ever had. */
   takeNumber(): number {
     if (this.#nextNumber >= this.#reserved) {
-      this.#reserved = this.#nextNumber + NUMBERS_AT_ONCE;
-      replaceFile(join(this.root, "next-number"), String(this.#reserved));
+      try {
+        replaceFile(join(this.root, "next-number"), String(this.#nextNumber + NUMBERS_AT_ONCE));
+        this.#reserved = this.#nextNumber + NUMBERS_AT_ONCE;
+      } catch {
+        // A full disk stops nobody: it is tried again with the next number.
+      }
     }
     return this.#nextNumber++;
   }
