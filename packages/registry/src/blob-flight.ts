@@ -49,6 +49,12 @@ export class BlobFlight {
     this.#serve();
   }
 
+  /** Ends every wait with an error, and the transfer. */
+  cancel(reason: unknown): void {
+    this.fail(reason);
+    this.#controller.abort(reason);
+  }
+
   /** Ends every wait with an error. */
   fail(reason: unknown): void {
     if (this.#error !== undefined || this.complete) return;

@@ -2,6 +2,7 @@ import type { Readable } from "node:stream";
 import { type Clock, type ErrorCode, EstargzError, isEstargzError, type Keychain, type Logger } from "@estargz/interface";
 import type { Dispatcher } from "undici";
 import { Authorizer } from "./auth/authorizer.ts";
+import { Deadlines } from "./deadlines.ts";
 import { type HostCapability, type HostResolver, type RegistryHost, serverOf } from "./hosts/host.ts";
 import { HostHealth } from "./hosts/host-health.ts";
 import { type Accept, headerOf, type Outcome } from "./http/exchange.ts";
@@ -66,6 +67,7 @@ export function refererOf(host: RegistryHost): Record<string, string> {
 export class RegistryApi {
   readonly transport: Transport;
   readonly clock: Clock;
+  readonly deadlines: Deadlines;
   readonly logger: Logger;
   readonly retry: RetryPolicy;
   readonly random: () => number;
@@ -77,6 +79,7 @@ export class RegistryApi {
     this.#options = options;
     this.transport = options.transport;
     this.clock = options.clock;
+    this.deadlines = new Deadlines(options.clock);
     this.logger = options.logger;
     this.retry = options.retry;
     this.random = options.random;

@@ -16,7 +16,7 @@ import {
 import { type BlobContent, digestOf, verified, verifyBytes } from "./blob-content.ts";
 import { BlobFetcher, BlobNetwork } from "./blob-fetcher.ts";
 import { ContentDiscovery, referrersTag } from "./content-discovery.ts";
-import { withDeadline } from "./deadline.ts";
+import { withDeadline } from "./deadlines.ts";
 import { directHosts, type HostResolver, type RegistryHost } from "./hosts/host.ts";
 import { collect, headerOf } from "./http/exchange.ts";
 import { type ProxySettings, proxyFromEnvironment } from "./http/proxy.ts";
@@ -148,7 +148,7 @@ class Repository implements RegistryRepository {
   }
 
   #deadline<T>(signal: AbortSignal | undefined, what: string, task: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    return withDeadline({ clock: this.#core.api.clock, ms: this.#core.operationMs, signal, what }, task);
+    return withDeadline({ deadlines: this.#core.api.deadlines, ms: this.#core.operationMs, signal, what }, task);
   }
 
   async resolve(options: ResolveOptions = {}): Promise<ResolvedImage> {

@@ -2,7 +2,7 @@ import { type ByteRange, EstargzError, isEstargzError, type ReaderAt, type ReadO
 import type { BlobFetcher } from "./blob-fetcher.ts";
 import { BlobFlight } from "./blob-flight.ts";
 import { streamBlob } from "./blob-stream.ts";
-import { withDeadline } from "./deadline.ts";
+import { deadlineError, withDeadline } from "./deadlines.ts";
 import { checkRange, type PlanOptions, planRuns } from "./range-planner.ts";
 import { untilAborted } from "./single-flight.ts";
 
@@ -236,28 +236,30 @@ export class RemoteBlob implements ReaderAt {
     const { api } = fetcher.network;
     const ranges = (): ByteRange[] => [{ offset: flight.offset + flight.filled, length: flight.length - flight.filled }];
     const bytes = (position: number, piece: Buffer): void => flight.offer(position, piece);
+    const { signal } = flight;
+    const ms = this.#deadlineMs(flight.length);
+    const deadline = api.deadlines.keep(ms, () => flight.cancel(deadlineError(`a read of ${fetcher.what}`, ms)));
     try {
-      await this.#deadline(flight.signal, flight.length, (signal) =>
-        api.acrossHosts(fetcher.reference, "pull", { signal, what: fetcher.what, progress: () => flight.filled }, async (host) => {
-          // A server may send less than asked for: then the rest is asked for at once.
-          for (let before = -1; !flight.complete && flight.filled > before; ) {
-            before = flight.filled;
-            await fetcher.fetch(host, { ranges: ranges(), signal, priority, bytes });
-            if (fetcher.size !== undefined) checkRange(flight.offset, flight.length, fetcher.size);
-          }
-          if (!flight.complete) {
-            const reached = flight.offset + flight.filled;
-            const code = fetcher.size !== undefined && reached >= fetcher.size ? "OUT_OF_RANGE" : "SHORT_READ";
-            throw new EstargzError(
-              code,
-              `${host.url.host} gave ${flight.filled} of ${flight.length} bytes from ${flight.offset} of ${fetcher.what}`,
-            );
-          }
-        }),
-      );
+      await api.acrossHosts(fetcher.reference, "pull", { signal, what: fetcher.what, progress: () => flight.filled }, async (host) => {
+        // A server may send less than asked for: then the rest is asked for at once.
+        for (let before = -1; !flight.complete && flight.filled > before; ) {
+          before = flight.filled;
+          await fetcher.fetch(host, { ranges: ranges(), signal, priority, bytes });
+          if (fetcher.size !== undefined) checkRange(flight.offset, flight.length, fetcher.size);
+        }
+        if (!flight.complete) {
+          const reached = flight.offset + flight.filled;
+          const code = fetcher.size !== undefined && reached >= fetcher.size ? "OUT_OF_RANGE" : "SHORT_READ";
+          throw new EstargzError(
+            code,
+            `${host.url.host} gave ${flight.filled} of ${flight.length} bytes from ${flight.offset} of ${fetcher.what}`,
+          );
+        }
+      });
     } catch (error) {
       flight.fail(await this.#foreign(flight, ranges, error, priority));
     } finally {
+      api.deadlines.drop(deadline);
       this.#flights.delete(flight);
     }
   }
@@ -278,10 +280,13 @@ export class RemoteBlob implements ReaderAt {
     }
   }
 
+  #deadlineMs(bytes: number): number {
+    return this.#settings.deadlineMs + (bytes * 1000) / this.#settings.minBytesPerSecond;
+  }
+
   #deadline<T>(signal: AbortSignal | undefined, bytes: number, task: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    const { deadlineMs, minBytesPerSecond } = this.#settings;
-    const ms = deadlineMs + (bytes * 1000) / minBytesPerSecond;
-    const { clock } = this.#fetcher.network.api;
-    return withDeadline({ clock, ms, signal, what: `a read of ${this.#fetcher.what}` }, (own) => untilAborted(task(own), own));
+    const { deadlines } = this.#fetcher.network.api;
+    const what = `a read of ${this.#fetcher.what}`;
+    return withDeadline({ deadlines, ms: this.#deadlineMs(bytes), signal, what }, (own) => untilAborted(task(own), own));
   }
 }

@@ -25,6 +25,7 @@ interface Flight<V> {
   readonly result: Promise<V>;
   readonly controller: AbortController;
   waiters: number;
+  settled: boolean;
 }
 
 /**
@@ -44,7 +45,7 @@ export class SingleFlight<K, V> {
       flight.waiters -= 1;
       if (flight.waiters === 0) {
         if (this.#flights.get(key) === flight) this.#flights.delete(key);
-        flight.controller.abort();
+        if (!flight.settled) flight.controller.abort();
       }
     }
   }
@@ -52,9 +53,10 @@ export class SingleFlight<K, V> {
   #start(key: K, task: (signal: AbortSignal) => Promise<V>): Flight<V> {
     const controller = new AbortController();
     const result = task(controller.signal);
-    const flight: Flight<V> = { result, controller, waiters: 0 };
+    const flight: Flight<V> = { result, controller, waiters: 0, settled: false };
     this.#flights.set(key, flight);
     const forget = (): void => {
+      flight.settled = true;
       if (this.#flights.get(key) === flight) this.#flights.delete(key);
     };
     result.then(forget, forget);

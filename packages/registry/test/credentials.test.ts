@@ -194,14 +194,14 @@ test.each([
   ["http://10.0.0.1:5000", "http://10.0.0.2:5000/", false],
   ["http://127.0.0.1:5000", "http://127.0.0.1:5001/token", false],
   ["https://192.168.0.1", "https://192.168.0.2/", false],
-] as const)("credentials of %s to %s: %s", (registry, realm, allowed) => {
-  expect(mayReceiveCredentials(new URL(registry), new URL(realm), [])).toBe(allowed);
+] as const)("credentials of %s to %s: %s", async (registry, realm, allowed) => {
+  expect(await mayReceiveCredentials(new URL(registry), new URL(realm), [])).toBe(allowed);
 });
 
-test("a trusted realm is trusted by host, but never by http for a registry that speaks https", () => {
+test("a trusted realm is trusted by host, but never by http for a registry that speaks https", async () => {
   const registry = new URL("https://registry.example");
-  expect(mayReceiveCredentials(registry, new URL("https://tokens.other/t"), ["tokens.other"])).toBe(true);
-  expect(mayReceiveCredentials(registry, new URL("http://tokens.other/t"), ["tokens.other"])).toBe(false);
+  expect(await mayReceiveCredentials(registry, new URL("https://tokens.other/t"), ["tokens.other"])).toBe(true);
+  expect(await mayReceiveCredentials(registry, new URL("http://tokens.other/t"), ["tokens.other"])).toBe(false);
 });
 
 test.each([

@@ -149,7 +149,7 @@ export class Authorizer {
       return this.#grant(`Bearer ${credentials.token}`, credentials.expiresAtMs ?? clock.now() + CREDENTIALS_LIFE_MS);
     }
     const realm = parseRealm(registry, challenge.parameters.get("realm") ?? "", trustedRealms);
-    const withheld = credentials !== undefined && !mayReceiveCredentials(registry, realm, trustedRealms);
+    const withheld = credentials !== undefined && !(await mayReceiveCredentials(registry, realm, trustedRealms));
     if (withheld) credentials = undefined;
     const scopes = [...new Set([...request.scopes, ...(challenge.parameters.get("scope") ?? "").split(" ")])].filter(
       (scope) => scope !== "",

@@ -1,5 +1,4 @@
 import { EstargzError } from "@estargz/interface";
-import { getDomain } from "tldts";
 import { checkTarget } from "../http/target-policy.ts";
 
 /** Domains that hand out subdomains to anybody and are not in the public suffix list: neighbours there are strangers. */
@@ -21,10 +20,12 @@ const KNOWN_REALMS: Readonly<Record<string, readonly string[]>> = {
   "docker.io": ["auth.docker.io"],
 };
 
-function registrableDomain(hostname: string): string | undefined {
+async function registrableDomain(hostname: string): Promise<string | undefined> {
   const shared = SHARED_DOMAINS.find((domain) => hostname.endsWith(`.${domain}`));
   // Below a shared domain only equal names are one owner's.
   if (shared !== undefined) return hostname;
+  // The list is large: loaded when it is needed.
+  const { getDomain } = await import("tldts");
   return getDomain(hostname, { allowPrivateDomains: true }) ?? undefined;
 }
 
@@ -33,14 +34,15 @@ function registrableDomain(hostname: string): string | undefined {
  * registrable domain (public suffix list, private section included); or a host that the user listed.
  * Anything else gets an anonymous request at most.
  */
-export function mayReceiveCredentials(registry: URL, realm: URL, trustedRealms: readonly string[]): boolean {
+export async function mayReceiveCredentials(registry: URL, realm: URL, trustedRealms: readonly string[]): Promise<boolean> {
   if (registry.origin === realm.origin) return true;
   if (registry.protocol === "https:" && realm.protocol !== "https:") return false;
   if (trustedRealms.includes(realm.host) || trustedRealms.includes(realm.origin)) return true;
   if (realm.protocol !== "https:") return false;
   if (KNOWN_REALMS[registry.hostname]?.includes(realm.host) === true) return true;
-  const domain = registrableDomain(realm.hostname);
-  return domain !== undefined && realm.port === "" && domain === registrableDomain(registry.hostname);
+  if (realm.port !== "") return false;
+  const domain = await registrableDomain(realm.hostname);
+  return domain !== undefined && domain === (await registrableDomain(registry.hostname));
 }
 
 /** Parses and checks a realm. @throws `INVALID_RESPONSE` for a URL that must not be asked at all. */
