@@ -33,6 +33,9 @@ export type {
 export { chainKeychain } from "./keychain/chain.ts";
 export type { DockerConfigOptions } from "./keychain/docker-config.ts";
 export { dockerConfigKeychain, podmanKeychain } from "./keychain/docker-config.ts";
+export { environmentKeychain } from "./keychain/environment.ts";
+export type { KubernetesKeychainOptions } from "./keychain/kubernetes.ts";
+export { kubernetesFileKeychain, kubernetesKeychain } from "./keychain/kubernetes.ts";
 export { anonymousKeychain, staticKeychain } from "./keychain/static.ts";
 export type { FetchedManifest, ImageConfig, ImageIndex, ImageManifest } from "./manifest.ts";
 export { choosePlatform, hostPlatform, parseConfig, parseManifest, parsePlatform } from "./manifest.ts";

@@ -5,6 +5,8 @@
  */
 
 export { codecSuite } from "./codec-suite.ts";
+export type { KeychainSuiteOptions, KeychainUnderTest } from "./keychain-suite.ts";
+export { keychainSuite } from "./keychain-suite.ts";
 export { layerSuite } from "./layer-suite.ts";
 export { expectLayerEquals } from "./layers/layer-expectations.ts";
 export type { LayerSuiteOptions, LayerSuiteWriteOptions, LayerUnderTest } from "./layers/layer-under-test.ts";
