@@ -52,6 +52,13 @@ export interface Driver {
    * when there was no former process. Drivers that take nothing over ignore it.
    */
   ready(): Promise<void>;
+  /**
+   * Path of an attached layer's root directory where questions for absent extended attributes are answered with ENODATA, as
+   * on any local file system. At the path that {@link Driver.attach} gives they may fail with EOPNOTSUPP, because only
+   * then the kernel stops asking; programs that compare trees (containerd's Diff service) take that for an error.
+   * `undefined` when both are the same.
+   */
+  viewPath(number: number): string | undefined;
   /** Takes a layer away. Open files of it go on to be readable only until the driver closes. */
   detach(number: number): Promise<void>;
   statistics(): DriverStatistics;

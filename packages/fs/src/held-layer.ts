@@ -15,6 +15,8 @@ export class HeldLayer {
   /** Name of its directory while somebody holds it. */
   number: number | undefined;
   path: string | undefined;
+  /** The same for views; see `Driver.viewPath`. */
+  viewPath: string | undefined;
   lastUsedMs: number;
   lastErrorCode: string | undefined;
 

@@ -19,6 +19,10 @@ export class FakeDriver implements Driver {
     this.isReady = true;
   }
 
+  viewPath(): undefined {
+    return undefined;
+  }
+
   async detach(number: number): Promise<void> {
     this.layers.delete(number);
   }

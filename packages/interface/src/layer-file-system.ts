@@ -20,6 +20,11 @@ export interface AttachedLayer {
   readonly owner: string;
   /** Absolute path of the layer's root directory, for an overlay's `lowerdir`; short, without `:` or `,`; never used twice. */
   readonly path: string;
+  /**
+   * The same directory, where absent extended attributes are answered as on a local file system (ENODATA); at `path`
+   * questions for them may fail with EOPNOTSUPP. Slower; for programs that compare trees. Default: `path`.
+   */
+  readonly viewPath?: string | undefined;
   readonly layerDigest: Digest;
   readonly tocDigest: Digest;
   /** Owner of the layer's root directory: an overlay's upper directory takes it over. Default 0, 0. */

@@ -1,7 +1,7 @@
 import { mkdirSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import type { Clock, LayerFileSystem, Logger, Metrics } from "@estargz/interface";
+import type { AttachedLayer, Clock, LayerFileSystem, Logger, Metrics } from "@estargz/interface";
 import { EstargzError, isEstargzError, noLogger, noMetrics, systemClock } from "@estargz/interface";
 import type { AccessRecord } from "./access-record.ts";
 import { diskUsage } from "./disk-usage.ts";
@@ -199,7 +199,7 @@ class Overlay implements OverlaySnapshotter {
     if (snapshot.kind === "committed")
       throw new EstargzError("FAILED_PRECONDITION", `snapshot ${key} is committed: only active snapshots and views have mounts`);
     const ancestors = this.#store.ancestors(key);
-    const lowers = await Promise.all(ancestors.map((ancestor) => this.#pathOf(ancestor, options.signal)));
+    const lowers = await Promise.all(ancestors.map((ancestor) => this.#pathOf(ancestor, snapshot.kind, options.signal)));
     return planMounts({
       kind: snapshot.kind,
       labels: snapshot.labels,
@@ -211,10 +211,11 @@ class Overlay implements OverlaySnapshotter {
     });
   }
 
-  async #pathOf(snapshot: StoredSnapshot, signal: AbortSignal | undefined): Promise<string> {
+  /** Views are what containerd's Diff service compares with: it needs ENODATA for absent extended attributes. */
+  async #pathOf(snapshot: StoredSnapshot, kind: SnapshotKind, signal: AbortSignal | undefined): Promise<string> {
     if (snapshot.remote === undefined) return this.#directories.upper(snapshot.id);
     const attached = this.#options.layers.get(String(snapshot.id));
-    if (attached !== undefined) return attached.path;
+    if (attached !== undefined) return lowerPath(attached, kind);
     try {
       await this.#remote.attach(snapshot.id, snapshot.remote, signal);
     } catch (error) {
@@ -224,10 +225,10 @@ class Overlay implements OverlaySnapshotter {
         cause: error,
       });
     }
-    const path = this.#options.layers.get(String(snapshot.id))?.path;
-    if (path === undefined)
+    const shown = this.#options.layers.get(String(snapshot.id));
+    if (shown === undefined)
       throw new EstargzError("UNAVAILABLE", `layer ${snapshot.remote.layerDigest} went away while it was being shown`);
-    return path;
+    return lowerPath(shown, kind);
   }
 
   async commit(request: CommitRequest, options: CallOptions = {}): Promise<void> {
@@ -358,6 +359,10 @@ class Overlay implements OverlaySnapshotter {
     await this.#sync.close();
     this.#store.close();
   }
+}
+
+function lowerPath(layer: AttachedLayer, kind: SnapshotKind): string {
+  return kind === "view" ? (layer.viewPath ?? layer.path) : layer.path;
 }
 
 /**

@@ -33,6 +33,11 @@ export function classOf(index: LayerIndex, passthrough: boolean): ConnectionClas
   return passes ? connectionClasses.p : connectionClasses.n;
 }
 
+/** The kind of mount that answers questions for absent extended attributes of a layer. */
+export function viewClassOf(connectionClass: ConnectionClass): ConnectionClass {
+  return connectionClass.xattrs ? connectionClass : connectionClasses.x;
+}
+
 function isMadeOfBigFiles(index: LayerIndex): boolean {
   let big = 0;
   let small = 0;

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { EstargzError } from "@estargz/interface";
 import type { Driver, DriverLayer, DriverStatistics } from "../driver.ts";
 import { KeeperClient } from "../keeper/keeper-client.ts";
-import { type ConnectionClass, classOf, connectionClasses } from "./connection-class.ts";
+import { type ConnectionClass, classOf, connectionClasses, viewClassOf } from "./connection-class.ts";
 import { type DevFuseDriverOptions, type ResolvedOptions, resolveOptions } from "./dev-fuse-options.ts";
 import type { Handshake } from "./handshake.ts";
 import { Misses } from "./misses.ts";
@@ -49,9 +49,10 @@ interface Connection {
 
 interface Attached {
   readonly layer: DriverLayer;
-  readonly connection: Connection;
-  /** After detach: entries that the kernel still knows, by worker; unknown in mounts that were taken over. */
-  lookups: Map<number, number> | undefined;
+  /** Where it is shown: the mount whose path is given, and the one for views if that is another. */
+  readonly connections: readonly Connection[];
+  /** After detach: entries that the kernel still knows, by mount and worker; unknown in mounts that were taken over. */
+  lookups: Map<string, number> | undefined;
 }
 
 /** What the keeper is given with a descriptor. */
@@ -200,13 +201,21 @@ class DevFuse implements DevFuseDriver {
       throw new EstargzError("INVALID_ARGUMENT", `layer number is ${number}, allowed are 0 to ${MAX_LAYER_NUMBER}`);
     }
     if (this.#attached.has(number)) throw new EstargzError("ALREADY_EXISTS", `layer number ${number} was attached before`);
-    const connection = await this.#connectionFor(classOf(index, this.#options.passthrough));
-    const { key } = connection.connectionClass;
-    this.#attached.set(number, { layer, connection, lookups: undefined });
+    const connectionClass = classOf(index, this.#options.passthrough);
+    const classes = new Set([connectionClass, viewClassOf(connectionClass)]);
+    const connections = await Promise.all([...classes].map((each) => this.#connectionFor(each)));
+    this.#attached.set(number, { layer, connections, lookups: undefined });
     const message = { number, index: index.buffer, bitmap: store.bitmap, dataPath: store.dataPath };
-    await this.#pool.tell({ type: "attach", key, layer: message });
-    this.#notify(connection, invalidateInodeNotification(ROOT_NODE_ID, 0));
-    return join(connection.mountPath, String(number));
+    await Promise.all(
+      connections.map((connection) => this.#pool.tell({ type: "attach", key: connection.connectionClass.key, layer: message })),
+    );
+    for (const connection of connections) this.#notify(connection, invalidateInodeNotification(ROOT_NODE_ID, 0));
+    return join(this.#options.mountRoot, connectionClass.key, String(number));
+  }
+
+  viewPath(number: number): string | undefined {
+    const view = this.#attached.get(number)?.connections[1];
+    return view === undefined ? undefined : join(view.mountPath, String(number));
   }
 
   async ready(): Promise<void> {
@@ -217,11 +226,12 @@ class DevFuse implements DevFuseDriver {
   async detach(number: number): Promise<void> {
     const attached = this.#attached.get(number);
     if (attached === undefined || attached.lookups !== undefined) return;
-    const { connection } = attached;
     attached.lookups = new Map();
-    await this.#pool.tell({ type: "hide", key: connection.connectionClass.key, layer: number });
-    this.#notify(connection, invalidateEntryNotification(ROOT_NODE_ID, 0, Buffer.from(String(number))));
-    this.#notify(connection, invalidateInodeNotification(ROOT_NODE_ID, 0));
+    for (const connection of attached.connections) {
+      await this.#pool.tell({ type: "hide", key: connection.connectionClass.key, layer: number });
+      this.#notify(connection, invalidateEntryNotification(ROOT_NODE_ID, 0, Buffer.from(String(number))));
+      this.#notify(connection, invalidateInodeNotification(ROOT_NODE_ID, 0));
+    }
   }
 
   #onEvent(event: SessionEvent): void {
@@ -277,12 +287,12 @@ class DevFuse implements DevFuseDriver {
   /** A layer that is not shown any more is let go of when the kernel knows none of its inodes. */
   #forgotten(key: string, worker: number, number: number, lookups: number): void {
     const attached = this.#attached.get(number);
-    if (attached?.lookups === undefined || attached.connection.takenOver) return;
-    attached.lookups.set(worker, lookups);
+    if (attached?.lookups === undefined || attached.connections.some(({ takenOver }) => takenOver)) return;
+    attached.lookups.set(`${key} ${worker}`, lookups);
     const left = [...attached.lookups.values()].reduce((sum, count) => sum + count, 0);
-    if (attached.lookups.size < this.#pool.size || left > 0) return;
+    if (attached.lookups.size < this.#pool.size * attached.connections.length || left > 0) return;
     this.#attached.delete(number);
-    this.#pool.remove(key, number);
+    for (const connection of attached.connections) this.#pool.remove(connection.connectionClass.key, number);
   }
 
   #reply(key: string, request: MissRequest, errno: number, payload?: Uint8Array): void {

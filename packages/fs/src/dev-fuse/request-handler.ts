@@ -194,8 +194,8 @@ export class RequestHandler {
       case Opcode.RELEASE:
         return index.hasOwnFile(inode) && connection.handshake.passthrough ? Outcome.RELEASE : reply.status(0);
       case Opcode.GETXATTR:
-        // ENOSYS would spare the question from then on, but programs would see EOPNOTSUPP: containerd's Diff service fails on that.
-        return connection.xattrs ? this.#sized(index.xattr(inode, this.#name(8, length))) : reply.status(Errno.ENODATA);
+        // After ENOSYS the kernel never asks again, and programs see EOPNOTSUPP: see Driver.viewPath for those that cannot take it.
+        return connection.xattrs ? this.#sized(index.xattr(inode, this.#name(8, length))) : reply.status(Errno.ENOSYS);
       case Opcode.LISTXATTR:
         return connection.xattrs ? this.#sized(index.xattrNames(inode)) : reply.status(Errno.ENOSYS);
       default:
@@ -222,7 +222,6 @@ export class RequestHandler {
       case Opcode.READDIR:
         return connection.waiting ? Outcome.PARK : this.#listRoot(connection, false);
       case Opcode.GETXATTR:
-        return reply.status(Errno.ENODATA);
       case Opcode.LISTXATTR:
         return reply.status(connection.xattrs ? Errno.ENODATA : Errno.ENOSYS);
       default:

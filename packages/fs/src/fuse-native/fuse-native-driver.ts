@@ -35,7 +35,9 @@ export async function createFuseNativeDriver(options: FuseNativeDriverOptions): 
   const operations = new Operations(tree);
   const fuse = new Fuse(mountPath, operations.table(), {
     allowOther: options.allowOther ?? process.getuid?.() === 0,
-    fsname: "estargz",
+    // fuse-native has no option of its own for "ro".
+    fsname: "estargz,ro",
+    defaultPermissions: true,
     kernelCache: true,
     timeout: false,
     attrTimeout: 3600,
@@ -71,6 +73,10 @@ class FuseNativeDriver implements Driver {
 
   async ready(): Promise<void> {
     // Nothing is taken over.
+  }
+
+  viewPath(): undefined {
+    return undefined;
   }
 
   async detach(number: number): Promise<void> {
