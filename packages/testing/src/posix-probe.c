@@ -83,7 +83,7 @@ static void xattrs(int parent, const char *name, const char *path) {
   for (long i = 0; i < count; i++) {
     long whole = getxattr(link, names[i], 0, 0), n = getxattr(link, names[i], value, sizeof value);
     if (n < 0 || whole != n) die("getxattr", path);
-    if (n > 1 && (getxattr(link, names[i], value + 30000, 1) >= 0 || errno != ERANGE)) die("getxattr with little room", path);
+    if (n > 1 && strcmp(method, "any-room") && (getxattr(link, names[i], value + 30000, 1) >= 0 || errno != ERANGE)) die("getxattr with little room", path);
     print_bytes(path, strlen(path));
     printf(" %s=", names[i]);
     print_bytes(value, n);
@@ -171,15 +171,18 @@ static void listing(int parent, const char *name, const char *path) {
       struct stat st;
       if (fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW)) die("stat", e->d_name);
       if (strcmp(e->d_name, "..") && e->d_type != DT_UNKNOWN && DTTOIF(e->d_type) != (st.st_mode & S_IFMT)) errno = 0, die("d_type", e->d_name);
-      if (strcmp(e->d_name, "..") && strcmp(e->d_name, ".") && e->d_ino != st.st_ino) errno = 0, die("d_ino", e->d_name);
+      if (strcmp(method, "without-inodes") && strcmp(e->d_name, "..") && strcmp(e->d_name, ".") && e->d_ino != st.st_ino) errno = 0, die("d_ino", e->d_name);
       at += e->d_reclen;
       small++;
     }
   if (small < 3000 && small != count) errno = 0, die("getdents with little room", path);
-  free(entries);
   close(fd);
   print_bytes(path, strlen(path));
-  printf(" %ld\n", count);
+  long dots = 0;
+  for (long i = 0; i < count; i++) dots += !strcmp(entries[i].name, ".") || !strcmp(entries[i].name, "..");
+  if (dots != 2 && strcmp(method, "without-inodes")) errno = 0, die("dot entries", path);
+  printf(" %ld\n", count - dots);
+  free(entries);
 }
 
 static void entry(int parent, const char *name, const char *path) {

@@ -7,7 +7,12 @@ import { runCommand } from "./containerd.ts";
 import { makeHugeDirectory, makePosixTree, mustRun, type PosixTree } from "./posix-tree.ts";
 
 /** What an implementation may lack; each lack is skipped by name. */
-export type PosixLack = "hard link identity" | "device numbers" | "huge directory";
+export type PosixLack =
+  | "hard link identity"
+  | "dots and inode numbers in listings"
+  | "ERANGE for small attribute buffers"
+  | "ENAMETOOLONG"
+  | "huge directory";
 
 /** Options of {@link posixReadSuite}. */
 export interface PosixReadSuiteOptions {
@@ -72,7 +77,8 @@ export function posixReadSuite(name: string, options: PosixReadSuiteOptions): vo
     });
 
     it("has the same extended attributes", async () => {
-      await expectSame("xattrs");
+      if (lacks("ERANGE for small attribute buffers")) await expectSame("xattrs", "any-room");
+      else await expectSame("xattrs");
     });
 
     it.each(["direct", "pread", "mmap", "sendfile", "read"])("has the same bytes by %s", async (method) => {
@@ -80,11 +86,14 @@ export function posixReadSuite(name: string, options: PosixReadSuiteOptions): vo
     });
 
     it("lists directories with offsets to rewind and seek to", async () => {
-      await expectSame("listing");
+      if (lacks("dots and inode numbers in listings")) await expectSame("listing", "without-inodes");
+      else await expectSame("listing");
     });
 
     it("refuses the same with the same errors", async () => {
-      await expectSame("errors");
+      const shown = async (root: string): Promise<string[]> =>
+        (await describeTree(root, "errors")).split("\n").filter((line) => !lacks("ENAMETOOLONG") || !line.includes("256 bytes"));
+      expect(await shown(mounted)).toEqual(await shown(tree.unpacked));
     });
 
     it("is read-only", async () => {
@@ -100,10 +109,11 @@ export function posixReadSuite(name: string, options: PosixReadSuiteOptions): vo
       expect(await asNobody(mounted)).toBe(await asNobody(tree.unpacked));
     });
 
-    it("makes the same archive", async () => {
+    it("makes the same archive", async (context) => {
+      if (lacks("hard link identity")) context.skip("hard links are files of their own here");
       const list = async (root: string): Promise<string> =>
         mustRun(`tar --numeric-owner --sort=name --format=gnu -cf - -C ${root} . | sha256sum`);
-      if (!lacks("hard link identity")) expect(await list(mounted)).toBe(await list(tree.unpacked));
+      expect(await list(mounted)).toBe(await list(tree.unpacked));
     });
 
     it("lists a directory of very many names", async (context) => {
@@ -111,7 +121,7 @@ export function posixReadSuite(name: string, options: PosixReadSuiteOptions): vo
       const huge = await makeHugeDirectory(folder, options.hugeEntries ?? 100_000);
       const root = await options.mount(huge.tarPath);
       const wanted = await describeTree(huge.unpacked, "listing");
-      expect(wanted).toContain(`./d ${(options.hugeEntries ?? 100_000) + 2}\n`);
+      expect(wanted).toContain(`./d ${options.hugeEntries ?? 100_000}\n`);
       expect(await describeTree(root, "listing")).toBe(wanted);
       const sum = async (path: string): Promise<string> =>
         mustRun(`find ${path} -printf '%y %m %s %T@ %P\\n' | grep -v '^d' | sort | sha256sum`);

@@ -172,17 +172,17 @@ describe("restart", () => {
     const pidOf = (): number | undefined => callKeeper(loadSystemCalls(), socket, { command: "hello" })?.reply.pid;
     await until("the new keeper answers", () => pidOf() === upgraded.pid);
     await until("the old keeper ended", () => !isAlive(daemon.keeperPid));
-    await until("the new keeper holds the mount", () => heldBy(socket) === 1);
+    await until("the new keeper holds the mount", () => heldBy(socket) === 2);
     await daemon.kill();
     daemon = await startDaemon(start);
-    expect(daemon.connections.map(({ takenOver }) => takenOver)).toEqual([true]);
+    expect(daemon.connections.map(({ takenOver }) => takenOver)).toEqual([true, true]);
     // The keeper dies while the daemon lives: the daemon starts another and gives it everything.
     upgraded.kill("SIGKILL");
-    await until("a third keeper holds the mount", () => pidOf() !== upgraded.pid && heldBy(socket) === 1);
+    await until("a third keeper holds the mount", () => pidOf() !== upgraded.pid && heldBy(socket) === 2);
     endLater(pidOf() ?? 0);
     await daemon.kill();
     daemon = await startDaemon(start);
-    expect(daemon.connections.map(({ takenOver }) => takenOver)).toEqual([true]);
+    expect(daemon.connections.map(({ takenOver }) => takenOver)).toEqual([true, true]);
     expect(await sums(daemon.paths[1] ?? "")).toBe(await sums(original));
     const { error, operations } = await reader.stop();
     expect(error).toBeUndefined();
@@ -205,7 +205,7 @@ describe("restart", () => {
       ),
     );
     const next = await startDaemon(start);
-    expect(next.connections.map(({ takenOver }) => takenOver)).toEqual([false]);
+    expect(next.connections.map(({ takenOver }) => takenOver)).toEqual([false, false]);
     expect(next.paths).toEqual([path]);
     expect(await sums(path)).toBe(await sums(original));
     await next.tell("unmount");
