@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Containerd, nodeFlags, runCommand, type StartContainerdOptions, startContainerd, waitForSocket } from "@estargz/testing";
 
-const MAIN = fileURLToPath(new URL("../src/main.ts", import.meta.url));
+const MAIN = fileURLToPath(new URL("../../../examples/snapshotter/src/main.ts", import.meta.url));
 
 /** Options of {@link startNode}. */
 export interface NodeOptions {
@@ -22,14 +22,14 @@ export class DaemonProcess {
   readonly folder: string;
   readonly socket: string;
   readonly root: string;
-  readonly #config: string;
+  config: string;
   #child: ChildProcess | undefined;
 
   constructor(folder: string, config: string) {
     this.folder = folder;
     this.socket = join(folder, "sn.sock");
     this.root = join(folder, "sn");
-    this.#config = config;
+    this.config = config;
   }
 
   get pid(): number | undefined {
@@ -42,7 +42,7 @@ export class DaemonProcess {
 
   async start(): Promise<void> {
     const config = join(this.folder, "config.toml");
-    await writeFile(config, this.#config);
+    await writeFile(config, this.config);
     const args = [...nodeFlags, "--conditions=@estargz/source", MAIN, "--address", this.socket, "--root", this.root, "--config", config];
     const child = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "pipe"] });
     child.stderr?.pipe(createWriteStream(join(this.folder, "sn.log"), { flags: "a" }));
@@ -88,8 +88,27 @@ export class TestNode {
     return this.#containerd;
   }
 
+  /** Restarts the daemon with more configuration, which may name paths in the node's folder. */
+  async restartWith(config: (folder: string) => string): Promise<void> {
+    await this.daemon.end("SIGTERM");
+    this.daemon.config += `\n${config(this.folder)}\n`;
+    await this.daemon.start();
+  }
+
   async startContainerd(options: Omit<StartContainerdOptions, "snapshotters">): Promise<void> {
     this.#containerd = await startContainerd({ ...options, snapshotters: { estargz: this.daemon.socket } });
+  }
+
+  /** Ends the daemon with a signal, starts it again, and waits until containerd has connected to it again. */
+  async restartDaemon(signal: NodeJS.Signals): Promise<void> {
+    await this.daemon.end(signal);
+    await this.daemon.start();
+    await eventually("containerd reaches the new daemon", async () => {
+      // A list is answered from containerd's own database: only a change gets through to the snapshotter.
+      const { code } = await this.containerd.ctr(["snapshots", "--snapshotter=estargz", "prepare", "probe"], { allowFailure: true });
+      return code === 0;
+    });
+    await this.containerd.ctr(["snapshots", "--snapshotter=estargz", "rm", "probe"]);
   }
 
   /** Pulls with the field's own client: lazily where the snapshotter can. */
