@@ -82,8 +82,9 @@ export async function startUnderContainerd(options: StartOptions): Promise<Start
       await mkdir(path);
       const snapshots = (args: readonly string[]): Promise<string> =>
         containerd.ctr(["snapshots", "--snapshotter", snapshotter, ...args], { signal }).then(({ stdout }) => stdout);
-      await snapshots(["view", "tree", topSnapshot(await snapshots(["ls"]))]);
-      // Prints the mount command of the view.
+      // Unlike a view, a prepared snapshot is a root of containerd's garbage collection.
+      await snapshots(["prepare", "tree", topSnapshot(await snapshots(["ls"]))]);
+      // Prints the mount command.
       const [command = "", ...args] = (await snapshots(["mounts", path, "tree"])).trim().split(/\s+/);
       resources.add("a mount", () => runProgram("umount", [path]).catch(() => runProgram("umount", ["--lazy", path])));
       await runProgram(command, args);

@@ -35,6 +35,16 @@ async function whiteoutsOf(blob: string, signal: AbortSignal): Promise<string[]>
 export async function unpackLayer(blob: string, root: string, signal: AbortSignal): Promise<void> {
   await mkdir(root, { recursive: true });
   await applyWhiteouts(await whiteoutsOf(blob, signal), root);
-  const args = ["--extract", "--gzip", "--file", blob, "--directory", root, "--same-owner", "--same-permissions"];
+  const args = [
+    "--extract",
+    "--gzip",
+    "--file",
+    blob,
+    "--directory",
+    root,
+    "--same-owner",
+    "--same-permissions",
+    "--delay-directory-restore",
+  ];
   await runProgram("tar", [...args, "--xattrs", "--xattrs-include=*", "--exclude", `${PREFIX}*`, "--warning=no-timestamp"]);
 }
