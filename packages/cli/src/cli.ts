@@ -3,6 +3,7 @@ import { type CliContext, ExitWith } from "./cli-context.ts";
 import { addCatCommand } from "./commands/cat-command.ts";
 import { addConvertCommand } from "./commands/convert-command.ts";
 import { addCopyCommand } from "./commands/copy-command.ts";
+import { addDoctorCommand } from "./commands/doctor-command.ts";
 import { addInspectCommand } from "./commands/inspect-command.ts";
 import { addLsCommand } from "./commands/ls-command.ts";
 import { addMountCommand } from "./commands/mount-command.ts";
@@ -35,6 +36,7 @@ function createProgram(context: CliContext): Command {
     addLsCommand,
     addCatCommand,
     addVerifyCommand,
+    addDoctorCommand,
     addMountCommand,
     addRunCommand,
   ]) {

@@ -43,6 +43,9 @@ function causeText(error: Error): string | undefined {
     else break;
   }
   if (!(inner instanceof Error) || inner.message === "" || error.message.includes(inner.message)) return undefined;
+  // The message has told the system's error already, in words or by its code.
+  const code = "code" in inner && typeof inner.code === "string" ? inner.code : undefined;
+  if (code === "ENOENT" || (code !== undefined && error.message.includes(code))) return undefined;
   return inner.message;
 }
 
@@ -62,7 +65,8 @@ export function describeError(error: unknown): string {
   const parts = [error.message === "" ? error.name : error.message];
   const cause = causeText(error);
   if (cause !== undefined) parts.push(` (${cause})`);
-  const hint = isEstargzError(error) ? HINTS[error.code] : undefined;
+  // An error about a path within an image says itself what to do.
+  const hint = isEstargzError(error) && error.details["path"] === undefined ? HINTS[error.code] : undefined;
   if (hint !== undefined) parts.push(`: ${hint}`);
   return oneLine(parts.join(""));
 }

@@ -64,7 +64,8 @@ function childOf(node: ImageNode, name: string): ImageNode | undefined {
 
 function find(root: ImageNode, wanted: string, followLast: boolean): ImageNode {
   const missing = (path: string): never => {
-    throw new EstargzError("NOT_FOUND", `the image has no ${JSON.stringify(`/${path}`)}`);
+    const text = `the image has no ${JSON.stringify(`/${path}`)}: see what it has with estargz ls`;
+    throw new EstargzError("NOT_FOUND", text, { details: { path } });
   };
   let pending = wanted.split("/").filter((part) => part !== "" && part !== ".");
   let trail: ImageNode[] = [root];
@@ -76,7 +77,7 @@ function find(root: ImageNode, wanted: string, followLast: boolean): ImageNode {
       continue;
     }
     const parent = trail.at(-1) ?? root;
-    const child = childOf(parent, name) ?? missing(join(parent.path, name));
+    const child = childOf(parent, name) ?? missing([parent.path, name, ...rest].filter((part) => part !== "").join("/"));
     if (child.entry.type === "symlink" && (rest.length > 0 || followLast)) {
       links += 1;
       if (links > MAX_SYMLINKS)

@@ -11,14 +11,25 @@ describe("describeError", () => {
 
   it("adds the innermost cause, once", () => {
     const connect = new Error("connect ECONNREFUSED 127.0.0.1:1");
-    const error = new EstargzError("REGISTRY_UNAVAILABLE", "127.0.0.1:1 cannot be reached", {
+    const error = new EstargzError("REGISTRY_UNAVAILABLE", "127.0.0.1:1 did not answer", {
       cause: new TypeError("fetch failed", { cause: connect }),
     });
     expect(describeError(error)).toBe(
-      "127.0.0.1:1 cannot be reached (connect ECONNREFUSED 127.0.0.1:1): check the network and the registry's name; for a registry without TLS add --plain-http",
+      "127.0.0.1:1 did not answer (connect ECONNREFUSED 127.0.0.1:1): check the network and the registry's name; for a registry without TLS add --plain-http",
     );
     const told = new EstargzError("IO_ERROR", "reading failed: connect ECONNREFUSED 127.0.0.1:1", { cause: connect });
     expect(describeError(told)).toBe("reading failed: connect ECONNREFUSED 127.0.0.1:1");
+  });
+
+  it("does not repeat a system error that the message tells", () => {
+    const cause = Object.assign(new Error("connect ECONNREFUSED 127.0.0.1:1"), { code: "ECONNREFUSED" });
+    expect(describeError(new EstargzError("IO_ERROR", "127.0.0.1:1 could not be reached: ECONNREFUSED", { cause }))).toBe(
+      "127.0.0.1:1 could not be reached: ECONNREFUSED",
+    );
+  });
+
+  it("gives no hint about the image's name where a path in it is missing", () => {
+    expect(describeError(new EstargzError("NOT_FOUND", "the image has no /x", { details: { path: "x" } }))).toBe("the image has no /x");
   });
 
   it("looks into an aggregate of several hosts", () => {

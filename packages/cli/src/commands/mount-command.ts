@@ -16,8 +16,9 @@ interface MountOptions extends WithImageOptions, RunnableOptions {
 }
 
 async function checkTarget(path: string): Promise<void> {
-  await mkdir(path, { recursive: true });
-  if (!(await stat(path)).isDirectory()) throw new EstargzError("INVALID_ARGUMENT", `${path} is not a folder`);
+  const status = await stat(path).catch(() => undefined);
+  if (status === undefined) await mkdir(path, { recursive: true });
+  else if (!status.isDirectory()) throw new EstargzError("INVALID_ARGUMENT", `${path} is not a folder`);
 }
 
 /** `estargz mount IMAGE DIR` */

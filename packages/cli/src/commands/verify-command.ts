@@ -1,5 +1,5 @@
 import { openLayer } from "@estargz/format";
-import { type Descriptor, EstargzError, type VerifyLevel, type VerifyReport } from "@estargz/interface";
+import { type Descriptor, EstargzError, isEstargzError, type VerifyLevel, type VerifyReport } from "@estargz/interface";
 import { type Command, Option } from "commander";
 import { type CliContext, ExitWith } from "../cli-context.ts";
 import { describeError } from "../error-message.ts";
@@ -65,6 +65,7 @@ export function addVerifyCommand(program: Command, context: CliContext): void {
           if (options.json !== true) context.stdout.write(`ok    ${digest}: ${report.entries} files, ${report.chunks} chunks\n`);
         } catch (error) {
           context.signal.throwIfAborted();
+          if (isEstargzError(error, "NOT_ESTARGZ", "UNVERIFIED")) throw error;
           results.push({ digest, ok: false, error: describeError(error) });
           if (options.json !== true) context.stdout.write(`WRONG ${digest}: ${describeError(error)}\n`);
         }
