@@ -176,7 +176,7 @@ static void serve(void) {
       memset(o, 0, 64);
       o->major = 7, o->minor = a->minor < 38 ? a->minor : 38;
       o->max_readahead = a->max_readahead;
-      uint32_t wanted = FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_DO_READDIRPLUS | FUSE_ASYNC_DIO | FUSE_NO_OPEN_SUPPORT | FUSE_PARALLEL_DIROPS |
+      uint32_t wanted = FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_DO_READDIRPLUS | FUSE_NO_OPEN_SUPPORT | FUSE_PARALLEL_DIROPS |
         FUSE_ABORT_ERROR | FUSE_MAX_PAGES | FUSE_CACHE_SYMLINKS | OPENDIR_FLAG | FUSE_EXPLICIT_INVAL_DATA;
       o->flags = a->flags & wanted;
       o->max_background = 1024, o->congestion_threshold = 768, o->max_write = 4096, o->time_gran = 1, o->max_pages = 256;

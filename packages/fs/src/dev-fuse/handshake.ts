@@ -21,11 +21,11 @@ export interface Handshake {
   readonly idmap: boolean;
 }
 
+// Without ASYNC_DIO: its readers wait uninterruptibly, and could not be killed while bytes are missing.
 const WANTED = [
   InitFlag.ASYNC_READ,
   InitFlag.BIG_WRITES,
   InitFlag.DO_READDIRPLUS,
-  InitFlag.ASYNC_DIO,
   InitFlag.PARALLEL_DIROPS,
   InitFlag.ABORT_ERROR,
   InitFlag.MAX_PAGES,
