@@ -55,6 +55,7 @@ async function run(): Promise<Comparison[]> {
     if (wants("write")) {
       results.push(...(await benchmarkWrite(large, "large files", 6, tiny ? 1 : 3)));
       results.push(...(await benchmarkWrite(small, "small files", 6, tiny ? 1 : 3)));
+      results.push(...(await benchmarkWrite(small, "small files, packed,", 6, tiny ? 1 : 3, 64 << 10)));
     }
     if (wants("convert")) results.push(...(await benchmarkReferenceConvert(small, "small files", 1)));
     return results;

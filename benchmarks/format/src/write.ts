@@ -5,12 +5,18 @@ import { convertTar } from "@estargz/format";
 import { type Comparison, inTurns } from "./measure.ts";
 
 /** Writing a layer against gzip and pigz at the same level, of the same tar. */
-export async function benchmarkWrite(tarPath: string, what: string, level: number, rounds: number): Promise<Comparison[]> {
+export async function benchmarkWrite(
+  tarPath: string,
+  what: string,
+  level: number,
+  rounds: number,
+  minMemberBytes = 0,
+): Promise<Comparison[]> {
   const threads = availableParallelism();
   const sizes: Record<string, number> = {};
   const times = await inTurns(rounds, {
     ours: async () => {
-      const output = convertTar(createReadStream(tarPath, { highWaterMark: 1 << 20 }), { level, threads });
+      const output = convertTar(createReadStream(tarPath, { highWaterMark: 1 << 20 }), { level, threads, minMemberBytes });
       for await (const _bytes of output.bytes) continue;
       sizes["ours"] = (await output.result).size;
     },
