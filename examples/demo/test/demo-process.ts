@@ -34,6 +34,13 @@ async function processesNaming(folder: string): Promise<string[]> {
   return found;
 }
 
+/** Mounts, processes and files that are left of a demo, one a line. */
+export async function leftoversOf(folder: string): Promise<string[]> {
+  const mounts = (await readFile("/proc/self/mounts", "utf8")).split("\n").filter((line) => line.includes(folder));
+  const files = (await readdir(folder)).map((name) => `file ${name}`);
+  return [...mounts, ...(await processesNaming(folder)), ...files];
+}
+
 /** Starts the demo. */
 export async function startDemo(args: readonly string[]): Promise<DemoProcess> {
   const folder = await mkdtemp(join(tmpdir(), "ed-"));
@@ -63,11 +70,7 @@ export async function startDemo(args: readonly string[]): Promise<DemoProcess> {
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
     },
-    async leftovers() {
-      const mounts = (await readFile("/proc/self/mounts", "utf8")).split("\n").filter((line) => line.includes(folder));
-      const files = (await readdir(folder)).map((name) => `file ${name}`);
-      return [...mounts, ...(await processesNaming(folder)), ...files];
-    },
+    leftovers: () => leftoversOf(folder),
     remove: () => rm(folder, { recursive: true, force: true, maxRetries: 5 }),
   };
 }
