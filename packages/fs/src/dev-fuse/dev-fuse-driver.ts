@@ -166,15 +166,14 @@ class DevFuse implements DevFuseDriver {
     const connection: Connection = { connectionClass, mountPath, fd, handshake, takenOver, passthrough };
     this.#connections.set(key, connection);
     await this.#pool.tell({ type: "connection", connection: { key, fd, xattrs, handshake, waiting: takenOver && !this.#isReady } });
-    if (takenOver && handshake.resend && this.#options.resend) this.#notify(connection, resendNotification());
+    if (takenOver && handshake.resend && this.#options.resend) await this.#notify(connection, resendNotification());
     return connection;
   }
 
-  #notify(connection: Connection, message: Uint8Array): void {
-    void this.#systemCalls.writeLater(connection.fd, message).then((errno) => {
-      if (errno !== 0 && errno !== Errno.ENOENT)
-        this.#options.logger.debug({ errno, mountPath: connection.mountPath }, "the kernel refuses a notification");
-    });
+  async #notify(connection: Connection, message: Uint8Array): Promise<void> {
+    const errno = await this.#systemCalls.writeLater(connection.fd, message);
+    if (errno === 0 || errno === Errno.ENOENT) return;
+    this.#options.logger.debug({ errno, mountPath: connection.mountPath }, "the kernel refuses a notification");
   }
 
   #connectionFor(connectionClass: ConnectionClass): Promise<Connection> {
@@ -209,7 +208,9 @@ class DevFuse implements DevFuseDriver {
     await Promise.all(
       connections.map((connection) => this.#pool.tell({ type: "attach", key: connection.connectionClass.key, layer: message })),
     );
-    for (const connection of connections) this.#notify(connection, invalidateInodeNotification(ROOT_NODE_ID, 0));
+    // Waited for: an access that overlaps with it would see the root's attributes of before the first GETATTR.
+    const told = connections.map((connection) => this.#notify(connection, invalidateInodeNotification(ROOT_NODE_ID, 0)));
+    if (connections.every(({ takenOver }) => !takenOver)) await Promise.all(told);
     return join(this.#options.mountRoot, connectionClass.key, String(number));
   }
 
@@ -229,8 +230,8 @@ class DevFuse implements DevFuseDriver {
     attached.lookups = new Map();
     for (const connection of attached.connections) {
       await this.#pool.tell({ type: "hide", key: connection.connectionClass.key, layer: number });
-      this.#notify(connection, invalidateEntryNotification(ROOT_NODE_ID, 0, Buffer.from(String(number))));
-      this.#notify(connection, invalidateInodeNotification(ROOT_NODE_ID, 0));
+      await this.#notify(connection, invalidateEntryNotification(ROOT_NODE_ID, 0, Buffer.from(String(number))));
+      await this.#notify(connection, invalidateInodeNotification(ROOT_NODE_ID, 0));
     }
   }
 
@@ -281,7 +282,7 @@ class DevFuse implements DevFuseDriver {
   #forgetChanging(key: string, request: MissRequest): void {
     const connection = this.#connections.get(key);
     if (connection === undefined || this.#attached.get(request.layer)?.layer.index.stateFile !== request.inode) return;
-    this.#notify(connection, invalidateInodeNotification(request.inode + 1, nodeHigh(request.layer)));
+    void this.#notify(connection, invalidateInodeNotification(request.inode + 1, nodeHigh(request.layer)));
   }
 
   /** A layer that is not shown any more is let go of when the kernel knows none of its inodes. */

@@ -60,7 +60,7 @@ export async function mountConnection(systemCalls: SystemCalls, options: MountOp
 function mountDirectly(systemCalls: SystemCalls, options: MountOptions): number {
   const fd = systemCalls.open("/dev/fuse", O_RDWR | O_NONBLOCK);
   if (fd < 0) throw openFailed(systemCalls.errno());
-  const data = `fd=${fd},rootmode=40000,user_id=${process.getuid?.() ?? 0},group_id=${process.getgid?.() ?? 0},default_permissions${options.allowOther ? ",allow_other" : ""}`;
+  const data = `fd=${fd},rootmode=40755,user_id=${process.getuid?.() ?? 0},group_id=${process.getgid?.() ?? 0},default_permissions${options.allowOther ? ",allow_other" : ""}`;
   const flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOATIME;
   if (systemCalls.mount("estargz", options.mountPath, FILE_SYSTEM_TYPE, flags, data) === 0) return fd;
   const errno = systemCalls.errno();
