@@ -150,7 +150,17 @@ describe("a read that misses", () => {
     source.beforePiece = async (request, at) => {
       if (request.priority === 0 && at >= 64_000) await gate;
     };
-    const { path } = await start({ background: "full", maxBackgroundRequests: 1 });
+    // Far enough that no slow machine makes waiting seem sooner.
+    const far = makeLayer(
+      [
+        { path: "file", content: randomBytes(5, 8_000_000) },
+        { path: "other", content: randomBytes(6, 50_000) },
+      ],
+      { chunkSize: 64_000, level: 1 },
+    );
+    const system = await createLayerFileSystem({ root, source, driver, background: "full", maxBackgroundRequests: 1 });
+    open.push(system);
+    const { path } = await system.attach({ owner: "a", locations: [source.add(far.digest, far.blob)], tocDigest: far.layer.tocDigest });
     await until("the background is under way", () => source.requests.some((request) => request.priority === 0));
     expect(await driver.read(path, "other", 0, 100)).toEqual(randomBytes(6, 50_000).subarray(0, 100));
     release();

@@ -253,7 +253,9 @@ export class LayerFill {
     const first = Math.min(...positions);
     const last = Math.max(...positions);
     const { index } = this.store;
-    let bytes = this.#readAhead.miss(first, last);
+    let wantedBytes = 0;
+    for (const position of positions) wantedBytes += index.chunkSpanLength(this.order.chunks[position] ?? 0);
+    let bytes = this.#readAhead.miss(first, last, wantedBytes);
     const inode = index.chunkInode(this.order.chunks[last] ?? 0);
     const isSmall = index.size(inode) <= SMALL_FILE_BYTES && index.chunksOf(inode) <= 1;
     const isForward = bytes > 0;

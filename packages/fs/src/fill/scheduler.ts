@@ -96,6 +96,8 @@ export class FillScheduler implements FillHost, TransferHost {
   add(layer: LayerFill): void {
     this.#layers.set(layer.store.id, layer);
     this.#links.set(layer, createLinkEstimate());
+    // Whoever attaches a layer is about to read from it.
+    this.#lastDemandMs = performance.now();
     this.order({ type: "layer", init: layer.store.init() });
     this.pump();
   }
