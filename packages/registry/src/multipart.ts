@@ -64,7 +64,8 @@ export class MultipartParser {
   /** Collects a part's delimiter and header fields; gives the place in `bytes` after them. */
   #readHeader(bytes: Uint8Array, at: number): number {
     const before = this.#header.length;
-    const joined = Buffer.concat([this.#header, bytes.subarray(at, at + MAX_PART_HEADER_BYTES)]);
+    const taken = bytes.subarray(at, at + MAX_PART_HEADER_BYTES - before);
+    const joined = Buffer.concat([this.#header, taken]);
     const start = joined.indexOf(this.#delimiter);
     if (start >= 0) {
       const after = start + this.#delimiter.length;
@@ -79,9 +80,9 @@ export class MultipartParser {
         return at + end.at + end.length - before;
       }
     }
-    if (joined.length > MAX_PART_HEADER_BYTES) throw malformed("a part's header is too long or its boundary is missing");
+    if (joined.length >= MAX_PART_HEADER_BYTES) throw malformed("a part's header is too long or its boundary is missing");
     this.#header = joined;
-    return bytes.length;
+    return at + taken.length;
   }
 
   #endOfFields(joined: Buffer, from: number): { readonly at: number; readonly length: number } | undefined {

@@ -2,7 +2,7 @@ import { createHash, randomUUID } from "node:crypto";
 import type { Descriptor, Digest } from "@estargz/interface";
 
 /** A stored manifest. */
-export interface StoredManifest {
+interface StoredManifest {
   readonly bytes: Uint8Array;
   readonly mediaType: string;
 }

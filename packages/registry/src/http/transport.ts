@@ -21,7 +21,7 @@ export interface ConnectionSettings {
 }
 
 /** Deadlines of parts of a request, in milliseconds. */
-export interface TransportTimeouts {
+interface TransportTimeouts {
   readonly connectMs: number;
   readonly headersMs: number;
   readonly idleBodyMs: number;
