@@ -26,15 +26,14 @@ beforeAll(async () => {
     reference: `${open.address}/application:1`,
     layers: [smallSystem(), [directory("app"), file("app/data", noise("cri", 500_000)), file("app/name", "from CRI\n")]],
   });
-  node = await startNode();
   // The socket that the kubelet would use for images: ours, in front of containerd's.
+  node = await startNode({
+    config: `cri_keychain.enable_keychain = true
+cri_keychain.image_service_path = "FOLDER/c/containerd.sock"
+cri_keychain.listen_path = "FOLDER/cri.sock"
+cri_keychain.state_path = "FOLDER/credentials.json"`,
+  });
   const criSettings = { snapshotter: "estargz", sandboxImage: pause.reference };
-  await node.restartWith(
-    (folder) => `cri_keychain.enable_keychain = true
-cri_keychain.image_service_path = "${join(folder, "c", "containerd.sock")}"
-cri_keychain.listen_path = "${join(folder, "cri.sock")}"
-cri_keychain.state_path = "${join(folder, "credentials.json")}"`,
-  );
   await mkdir(join(node.folder, "c"));
   await node.startContainerd({ cri: criSettings, folder: join(node.folder, "c") });
   cri = connectCri(node.containerd.address);

@@ -42,6 +42,8 @@ export class DaemonProcess {
 
   async start(): Promise<void> {
     const config = join(this.folder, "config.toml");
+    // `FOLDER` stands for the node's folder, which tests don't know before.
+    this.config = this.config.replaceAll("FOLDER", this.folder);
     await writeFile(config, this.config);
     const args = [...nodeFlags, "--conditions=@estargz/source", MAIN, "--address", this.socket, "--root", this.root, "--config", config];
     const child = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "pipe"] });
@@ -86,13 +88,6 @@ export class TestNode {
   get containerd(): Containerd {
     if (this.#containerd === undefined) throw new Error("this node has no containerd");
     return this.#containerd;
-  }
-
-  /** Restarts the daemon with more configuration, which may name paths in the node's folder. */
-  async restartWith(config: (folder: string) => string): Promise<void> {
-    await this.daemon.end("SIGTERM");
-    this.daemon.config += `\n${config(this.folder)}\n`;
-    await this.daemon.start();
   }
 
   async startContainerd(options: Omit<StartContainerdOptions, "snapshotters">): Promise<void> {
@@ -140,7 +135,7 @@ export async function startNode(options: NodeOptions = {}): Promise<TestNode> {
   const folder = await mkdtemp(join(tmpdir(), "estargz-node-"));
   const config = [
     'metrics_address = "127.0.0.1:0"',
-    "docker_keychain.enable_keychain = false",
+    ...(options.config?.includes("docker_keychain") === true ? [] : ["docker_keychain.enable_keychain = false"]),
     'resolver.config_path = ""',
     "snapshotter.unmount_on_exit = true",
     options.config ?? "",
