@@ -4,7 +4,7 @@ import { concatBytes } from "../bytes.ts";
 import { crc32 } from "./crc32.ts";
 import { GZIP_TRAILER_BYTES, gzipHeaderLength, invalidCompression } from "./gzip-header.ts";
 import { createPakoInflater } from "./portable-codecs.ts";
-import { MAX_ZSTD_WINDOW_BYTES, zstdWindowBytes } from "./zstd-frame.ts";
+import { ZstdFrames } from "./zstd-frames.ts";
 
 const OUTPUT_BYTES = 1 << 16;
 const MAX_HEADER_BYTES = 1 << 17;
@@ -41,7 +41,9 @@ async function* gunzip(source: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Ar
       while (pending.bytes.length === 0) if (!(await pending.more())) return endOfMembers(members);
       // Zeros after the last member are padding, as in gzip(1).
       if (members > 0 && pending.bytes[0] === 0) return;
-      pending.bytes = pending.bytes.subarray(await headerLength(pending));
+      // In two steps: the header may bring more bytes in.
+      const length = await headerLength(pending);
+      pending.bytes = pending.bytes.subarray(length);
       yield* inflateMember(pending, inflater);
     }
   } finally {
@@ -93,14 +95,10 @@ async function* unzstd(source: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Ar
     // fzstd reuses its window.
     if (piece.length > 0) pieces.push(piece.slice());
   });
-  let started = false;
+  const frames = new ZstdFrames();
   try {
     for await (const chunk of source) {
-      if (!started && chunk.length >= 18) {
-        const window = zstdWindowBytes(chunk, 0);
-        if (window > MAX_ZSTD_WINDOW_BYTES) throw invalidCompression("zstd", `its frame asks for a window of ${window} bytes`);
-        started = true;
-      }
+      frames.push(chunk);
       // In slices: what one push gives waits in memory.
       for (let at = 0; at < chunk.length; at += OUTPUT_BYTES) {
         stream.push(chunk.subarray(at, at + OUTPUT_BYTES));
@@ -108,6 +106,7 @@ async function* unzstd(source: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Ar
         pieces = [];
       }
     }
+    frames.end();
     stream.push(new Uint8Array(0), true);
     yield* pieces;
   } catch (error) {
