@@ -211,6 +211,34 @@ describe("restart", () => {
     await next.tell("unmount");
   });
 
+  it("keeps big files open that the kernel reads by itself", async () => {
+    const entries = [{ path: "big", content: Buffer.alloc(9_000_000, "0123456789abcdef-") }];
+    const { original, start } = setUp(1, entries, {}, true);
+    let daemon = await startDaemon(start);
+    const path = join(daemon.paths[0] ?? "", "big");
+    expect(path).toContain("/m/p/1/");
+    // Opened before, opened meanwhile, closed meanwhile: the kernel refuses a second way to open the same file.
+    const held = spawn("sh", ["-c", `exec 3<${path}; echo opened; read line; cmp /dev/fd/3 ${original}/big && echo same`], {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    readers.add(held);
+    const brief = spawn("sh", ["-c", `exec 3<${path}; echo opened; read line`], { stdio: ["pipe", "pipe", "inherit"] });
+    readers.add(brief);
+    await Promise.all([once(held.stdout, "data"), once(brief.stdout, "data")]);
+    for (let kill = 0; kill < 3; kill += 1) {
+      await daemon.kill();
+      const meanwhile = run("cmp", [path, join(original, "big")]);
+      if (kill === 0) brief.stdin.end("\n");
+      daemon = await startDaemon(start);
+      await meanwhile;
+      await run("cmp", [path, join(original, "big")]);
+    }
+    const answer = once(held.stdout, "data");
+    held.stdin.end("\n");
+    expect(String((await answer)[0]).trim()).toBe("same");
+    await daemon.tell("unmount");
+  });
+
   it("serves new requests where the kernel does not send old ones again, and those wait for a kernel that does", async () => {
     const { folder, original, start } = setUp(1, files(20), { resend: false });
     let daemon = await startDaemon(start);

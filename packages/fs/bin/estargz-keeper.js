@@ -1,0 +1,2 @@
+#!/usr/bin/env -S node --no-memory-protection-keys
+import "../dist/keeper/keeper-process.js";
