@@ -14,6 +14,7 @@
  */
 export type { BlobContent } from "./blob-content.ts";
 export { digestOf } from "./blob-content.ts";
+export { externalTocTag, fetchExternalToc } from "./external-toc.ts";
 export type { DirectHostsOptions, HostCapability, HostResolver, Mirror, RegistryHost } from "./hosts/host.ts";
 export { directHosts, mirrorHosts } from "./hosts/host.ts";
 export type { HostsDirectoryOptions } from "./hosts/hosts-toml.ts";

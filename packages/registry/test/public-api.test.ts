@@ -14,6 +14,8 @@ test("exports these names and no others", () => {
     "DOCKER_MANIFEST",
     "dockerConfigKeychain",
     "environmentKeychain",
+    "externalTocTag",
+    "fetchExternalToc",
     "formatReference",
     "hostPlatform",
     "hostsDirectory",

@@ -4,7 +4,7 @@ import type { ConnectRouter } from "@connectrpc/connect";
 import { createLayerFileSystem, type LayerFileSystemOptions, type LocalLayerFileSystem } from "@estargz/fs";
 import type { Logger } from "@estargz/interface";
 import { EstargzError, noLogger } from "@estargz/interface";
-import { createRegistryClient, type RegistryClient } from "@estargz/registry";
+import { createRegistryClient, fetchExternalToc, type RegistryClient } from "@estargz/registry";
 import { recordAccess } from "./access-record.ts";
 import { type AdminServer, serveAdmin } from "./admin-server.ts";
 import { parseConfig } from "./config.ts";
@@ -107,7 +107,12 @@ class Daemon implements SnapshotterDaemon {
     });
     const client = this.#client;
     const access = recordAccess({ open: (location) => client.openBlob(location) });
-    const layers = await createLayerFileSystem({ ...fileSystemOptions(options, config), source: access.source, metrics });
+    const layers = await createLayerFileSystem({
+      ...fileSystemOptions(options, config),
+      source: access.source,
+      externalToc: ({ reference, descriptor }) => fetchExternalToc(client.repository(reference), descriptor.digest),
+      metrics,
+    });
     this.#layers = layers;
     this.#snapshotter = createOverlaySnapshotter({
       root: join(options.root, "snapshotter"),
