@@ -1,10 +1,11 @@
 import { openLayer } from "@estargz/format";
-import { EstargzError, type Layer, type LayerSource, type ReaderAt } from "@estargz/interface";
+import { type Descriptor, EstargzError, type Layer, type LayerSource, type ReaderAt } from "@estargz/interface";
 import {
   chainKeychain,
   createRegistryClient,
   directHosts,
   dockerConfigKeychain,
+  fetchExternalToc,
   type HostResolver,
   hostsDirectory,
   type ImageConfig,
@@ -54,6 +55,8 @@ export interface OpenedImage extends ResolvedImage {
   readonly config: ImageConfig;
   /** Reads its layers' blobs. */
   readonly source: LayerSource;
+  /** Gets the TOC of a layer that doesn't hold its own. */
+  externalToc(layer: Descriptor): Promise<Uint8Array>;
 }
 
 /** Options of {@link withImage}. */
@@ -74,7 +77,8 @@ export async function withImage<T>(
   try {
     const resolved = await store.resolve({ platform, signal });
     const config = await store.fetchConfig(resolved.manifest, { signal });
-    return await use({ ...resolved, store, config, source: { open: ({ descriptor }) => store.openBlob(descriptor) } });
+    const externalToc = (descriptor: Descriptor): Promise<Uint8Array> => fetchExternalToc(store, descriptor.digest, { signal });
+    return await use({ ...resolved, store, config, source: { open: ({ descriptor }) => store.openBlob(descriptor) }, externalToc });
   } finally {
     await store.close();
   }
@@ -95,7 +99,12 @@ export async function openLayers(
     layers.map(async (descriptor, index) => {
       const { annotations } = descriptor;
       try {
-        return await openLayer(image.store.openBlob(descriptor), { annotations, allowUnverified, signal });
+        return await openLayer(image.store.openBlob(descriptor), {
+          annotations,
+          allowUnverified,
+          externalToc: () => image.externalToc(descriptor),
+          signal,
+        });
       } catch (error) {
         if (!(error instanceof EstargzError) || error.code !== "NOT_ESTARGZ") throw error;
         const text = `${image.store.reference} is not an eStargz image: layer ${index + 1} of ${layers.length} has no index`;

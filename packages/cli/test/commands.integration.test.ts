@@ -82,6 +82,7 @@ describe("an image in a real registry", () => {
     expect((await estargz(["cat", `${registry.address}/cli/zstd:1`, "/srv/message"])).stdout).toBe(message);
     const external = await estargz(["convert", plain, `${registry.address}/cli/external:1`, "--external-toc", "--lossless"]);
     expect(external.stdout).toContain("the TOCs are in the image with tag 1-esgztoc");
+    expect((await estargz(["cat", `${registry.address}/cli/external:1`, "/srv/message"])).stdout).toBe(message);
   });
 
   test("is looked at by the doctor", async () => {

@@ -66,6 +66,7 @@ describe("images converted by us", () => {
     expect((await estargz(["convert", `${registry.address}/field/plain:1`, ours, ...args])).code).toBe(0);
     await ctr("images", "pull", "--plain-http", "--snapshotter", "overlayfs", ours);
     expect(await ctr("run", "--rm", "--snapshotter", "overlayfs", ours, "field")).toBe(message);
+    expect(await estargz(["run", "--root", join(folder, "s"), ours])).toEqual({ code: 0, stdout: message, stderr: "" });
     // What the whiteout took away is gone, hard links are links, owners stay.
     const script = "set -- /srv/*; echo $*; exec 3< /srv/message; read -r line <&3; echo $line";
     const seen = await ctr("run", "--rm", "--snapshotter", "overlayfs", ours, "field", "/bin/sh", "-c", script);

@@ -18,4 +18,3 @@ export { copyImage } from "./copy-image.ts";
 export type { ConvertEvent, ConvertOptions } from "./options.ts";
 export type { RecordedFile } from "./record.ts";
 export { formatRecord, parseRecord } from "./record.ts";
-export { TOC_IMAGE_SUFFIX } from "./toc-image.ts";

@@ -43,7 +43,15 @@ function describe(descriptor: Descriptor, layer: Layer): InspectedLayer {
 async function inspectLayer(image: OpenedImage, descriptor: Descriptor, signal: AbortSignal): Promise<InspectedLayer> {
   const { annotations, digest, mediaType, size } = descriptor;
   try {
-    return describe(descriptor, await openLayer(image.store.openBlob(descriptor), { annotations, allowUnverified: true, signal }));
+    return describe(
+      descriptor,
+      await openLayer(image.store.openBlob(descriptor), {
+        annotations,
+        allowUnverified: true,
+        externalToc: () => image.externalToc(descriptor),
+        signal,
+      }),
+    );
   } catch (error) {
     const about = [
       "NOT_ESTARGZ",

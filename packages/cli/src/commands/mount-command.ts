@@ -38,6 +38,7 @@ export function addMountCommand(program: Command, context: CliContext): void {
         reference: image.store.reference,
         layers: image.manifest.layers,
         source: image.source,
+        externalToc: (layer) => image.externalToc(layer),
         stateFolder: options.root ?? defaultStateFolder(),
         allowUnverified: options.allowUnverified,
         background: options.background,

@@ -56,6 +56,7 @@ export function addRunCommand(program: Command, context: CliContext): void {
         reference: image.store.reference,
         layers: image.manifest.layers,
         source: image.source,
+        externalToc: (layer) => image.externalToc(layer),
         stateFolder: options.root ?? defaultStateFolder(),
         allowUnverified: options.allowUnverified,
         background: options.background,

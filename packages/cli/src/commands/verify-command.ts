@@ -26,7 +26,11 @@ async function verifyLayer(
   signal: AbortSignal,
 ): Promise<VerifyReport> {
   const { annotations, digest } = descriptor;
-  const layer = await openLayer(image.store.openBlob(descriptor), { annotations, signal });
+  const layer = await openLayer(image.store.openBlob(descriptor), {
+    annotations,
+    externalToc: () => image.externalToc(descriptor),
+    signal,
+  });
   const report = await layer.verify(level, { signal });
   if (report.blobDigest !== undefined && report.blobDigest !== digest) {
     throw new EstargzError("DIGEST_MISMATCH", `the blob of layer ${digest} has digest ${report.blobDigest}`);

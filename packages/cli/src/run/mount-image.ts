@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { TOC_DIGEST_ANNOTATION } from "@estargz/format";
 import { type BackgroundPolicy, type MountedLayers, mountLayers } from "@estargz/fs";
-import { type Descriptor, EstargzError, isDigest, isEstargzError, type LayerSource } from "@estargz/interface";
+import { type Descriptor, EstargzError, isDigest, isEstargzError, type LayerLocation, type LayerSource } from "@estargz/interface";
 
 /** The layers of an image, shown as directories. */
 export interface MountedImage {
@@ -20,6 +20,8 @@ export interface MountImageOptions {
   readonly reference: string;
   readonly layers: readonly Descriptor[];
   readonly source: LayerSource;
+  /** Gets the TOC of a layer that doesn't hold its own. Default: such a layer is an error. */
+  readonly externalToc?: ((layer: Descriptor) => Promise<Uint8Array>) | undefined;
   /** Folder that fetched bytes are kept in; a second process gets a temporary one in it. */
   readonly stateFolder: string;
   /** Takes layers without a TOC digest in the manifest. Default false. */
@@ -45,8 +47,9 @@ function requests(options: MountImageOptions): Parameters<typeof mountLayers>[0]
 }
 
 async function mountIn(root: string, options: MountImageOptions): Promise<MountedLayers> {
-  const { source, background = "full", signal } = options;
-  return mountLayers({ root, source, background, layers: requests(options), signal });
+  const { source, background = "full", externalToc, signal } = options;
+  const toc = externalToc === undefined ? undefined : ({ descriptor }: LayerLocation) => externalToc(descriptor);
+  return mountLayers({ root, source, background, externalToc: toc, layers: requests(options), signal });
 }
 
 /**
