@@ -155,9 +155,10 @@ class Daemon implements SnapshotterDaemon {
         },
       });
     }
-    this.#server = await serveGrpc(this.address, (router) => {
+    const all = (router: ConnectRouter): void => {
       for (const route of routes) route(router);
-    });
+    };
+    this.#server = await serveGrpc(this.address, all, { acceptInherited: true });
   }
 
   close(options: { readonly unmount?: boolean | undefined } = {}): Promise<void> {

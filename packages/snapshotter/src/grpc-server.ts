@@ -13,6 +13,12 @@ export interface GrpcServer {
   close(graceMs?: number): Promise<void>;
 }
 
+/** Options of {@link serveGrpc}. */
+export interface ServeGrpcOptions {
+  /** Uses the socket that systemd holds (socket activation), if there is one: calls wait while this process restarts. Default false. */
+  readonly acceptInherited?: boolean | undefined;
+}
+
 function accepts(address: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(address);
@@ -24,10 +30,18 @@ function accepts(address: string): Promise<boolean> {
   });
 }
 
-async function listen(server: Http2Server, address: string): Promise<void> {
+/** The socket that systemd holds for this process (`sd_listen_fds`), when it is the only one. */
+function inheritedSocket(): number | undefined {
+  const { LISTEN_PID: pid, LISTEN_FDS: count } = process.env;
+  return pid === String(process.pid) && count === "1" ? FIRST_INHERITED : undefined;
+}
+
+const FIRST_INHERITED = 3;
+
+async function listen(server: Http2Server, where: string | { readonly fd: number }): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
-    server.listen(address, () => {
+    server.listen(where, () => {
       server.removeListener("error", reject);
       resolve();
     });
@@ -39,8 +53,13 @@ async function listen(server: Http2Server, address: string): Promise<void> {
  *
  * @throws `IO_ERROR` when another process serves the address, or it can't be used.
  */
-export async function serveGrpc(address: string, routes: (router: ConnectRouter) => void): Promise<GrpcServer> {
-  if (await accepts(address)) {
+export async function serveGrpc(
+  address: string,
+  routes: (router: ConnectRouter) => void,
+  options: ServeGrpcOptions = {},
+): Promise<GrpcServer> {
+  const inherited = options.acceptInherited === true ? inheritedSocket() : undefined;
+  if (inherited === undefined && (await accepts(address))) {
     throw new EstargzError("IO_ERROR", `${address} is served by another process: stop it, or give another --address`);
   }
   const handler = connectNodeAdapter({ routes, grpc: true, connect: false, grpcWeb: false });
@@ -52,10 +71,12 @@ export async function serveGrpc(address: string, routes: (router: ConnectRouter)
     session.on("error", () => session.destroy());
   });
   try {
-    await mkdir(dirname(address), { recursive: true, mode: 0o711 });
-    await rm(address, { force: true });
-    await listen(server, address);
-    await chmod(address, 0o600);
+    if (inherited === undefined) {
+      await mkdir(dirname(address), { recursive: true, mode: 0o711 });
+      await rm(address, { force: true });
+      await listen(server, address);
+      await chmod(address, 0o600);
+    } else await listen(server, { fd: inherited });
   } catch (error) {
     server.close();
     throw new EstargzError("IO_ERROR", `cannot listen on ${address}`, { cause: error });

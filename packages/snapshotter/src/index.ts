@@ -15,7 +15,7 @@ export { startSnapshotter } from "./daemon.ts";
 export type { DiagnoseOptions, Diagnosis, DiagnosisCheck } from "./doctor.ts";
 export { diagnoseImage } from "./doctor.ts";
 export type { FallbackCode } from "./fallback.ts";
-export type { GrpcServer } from "./grpc-server.ts";
+export type { GrpcServer, ServeGrpcOptions } from "./grpc-server.ts";
 export { serveGrpc } from "./grpc-server.ts";
 export type { CriAuth, CriKeychain, CriKeychainOptions, UndoRemember } from "./keychain/cri-keychain.ts";
 export { createCriKeychain } from "./keychain/cri-keychain.ts";
