@@ -19,7 +19,9 @@ export interface FetchRequest {
   readonly ranges: readonly ByteRange[];
   readonly signal: AbortSignal;
   readonly priority: number | undefined;
-  readonly bytes: (position: number, bytes: Buffer) => void;
+  readonly bytes: (position: number, bytes: Buffer, transient: boolean) => void;
+  /** Where the bytes from `position` on are wanted, if the caller has a place for them. */
+  readonly target?: (position: number) => Uint8Array | undefined;
   /** Called with the means to hold back the body, before its first byte. */
   readonly flow?: (flow: BodyFlow) => void;
   readonly answered?: (kind: "partial" | "multipart" | "whole") => void;
@@ -109,6 +111,7 @@ export class BlobFetcher {
         host: host.url.host,
         learned: (size) => this.learn(size),
         bytes: request.bytes,
+        ...(request.target === undefined ? {} : { target: request.target }),
         ...(request.answered === undefined ? {} : { answered: request.answered }),
       };
       const sink = acceptRanges(wanted, head);
@@ -151,7 +154,16 @@ export class BlobFetcher {
     if (location !== undefined) {
       const { url, connection } = location;
       const outcome = await api.transport.send(
-        { url, method, headers: { ...headers, ...refererOf(host) }, connection, signal, priority, what: this.what },
+        {
+          url,
+          method,
+          headers: { ...headers, ...refererOf(host) },
+          connection,
+          signal,
+          priority,
+          what: this.what,
+          direct: method === "GET",
+        },
         accept,
       );
       // Several ranges are refused with 400, too, by targets that are still good.
@@ -161,7 +173,17 @@ export class BlobFetcher {
     }
     const outcome = await api.request(
       host,
-      { method, reference: this.reference, path: this.#path, headers, actions: "pull", signal, priority, what: this.what },
+      {
+        method,
+        reference: this.reference,
+        path: this.#path,
+        headers,
+        actions: "pull",
+        signal,
+        priority,
+        what: this.what,
+        direct: method === "GET",
+      },
       accept,
     );
     if (outcome.accepted && outcome.url.origin !== host.url.origin && method === "GET") locations.set(key, outcome.url, outcome.connection);

@@ -38,13 +38,22 @@ export class BlobFlight {
     return this.offset + this.length;
   }
 
+  /** The place of the bytes from `position` on, if those are the next ones wanted. */
+  target(position: number): Uint8Array | undefined {
+    return position === this.offset + this.#filled && !this.complete && this.#error === undefined
+      ? this.buffer.subarray(this.#filled)
+      : undefined;
+  }
+
   /** Takes bytes of the blob if they are the next ones wanted; others are ignored. */
   offer(position: number, bytes: Uint8Array): void {
     const next = this.offset + this.#filled;
     if (position > next || position + bytes.length <= next || this.complete || this.#error !== undefined) return;
     const from = next - position;
     const take = Math.min(bytes.length - from, this.length - this.#filled);
-    this.buffer.set(from === 0 && take === bytes.length ? bytes : bytes.subarray(from, from + take), this.#filled);
+    // Bytes that were read straight into their place are there already.
+    const inPlace = from === 0 && bytes.buffer === this.buffer.buffer && bytes.byteOffset === this.buffer.byteOffset + this.#filled;
+    if (!inPlace) this.buffer.set(from === 0 && take === bytes.length ? bytes : bytes.subarray(from, from + take), this.#filled);
     this.#filled += take;
     this.#serve();
   }

@@ -5,6 +5,9 @@ import type { BodyFlow } from "./http/exchange.ts";
 /** Bytes that may wait for the consumer before the server is held back. */
 const MAX_WAITING_BYTES = 1024 * 1024;
 
+/** Memory that is read into at once. */
+const SLAB_BYTES = 128 * 1024;
+
 /** Pieces between the network, which pushes, and a consumer, which pulls. */
 class PieceQueue {
   readonly #pieces: Uint8Array[] = [];
@@ -63,7 +66,8 @@ class PieceQueue {
 }
 
 /**
- * Streams a run of a blob by one request; a cut body is resumed. Holds at most about 1 MiB that the consumer has not
+ * Streams a run of a blob by one request; a cut body is resumed. No two pieces share memory, so that they may be transferred.
+ * Holds at most about 1 MiB that the consumer has not
  * taken. Ending the iteration early ends the request.
  */
 export async function* streamBlob(
@@ -81,11 +85,25 @@ export async function* streamBlob(
   closed.addEventListener("abort", stop, { once: true });
   const queue = new PieceQueue();
   let got = 0;
-  const take = (position: number, bytes: Buffer): void => {
+  let slab = Buffer.alloc(0);
+  const target = (position: number): Uint8Array | undefined => {
+    if (position !== offset + got || got === length) return undefined;
+    if (slab.length === 0) slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+    return slab;
+  };
+  const take = (position: number, bytes: Buffer, transient: boolean): void => {
     const next = offset + got;
     if (position > next || position + bytes.length <= next || got === length) return;
     const from = next - position;
-    const piece = bytes.subarray(from, Math.min(bytes.length, from + length - got));
+    let piece = bytes.subarray(from, Math.min(bytes.length, from + length - got));
+    const inSlab = piece.buffer === slab.buffer;
+    // A slab that is half full is handed on; of an emptier one only the bytes are, and it is read into again.
+    if (inSlab && piece.length >= SLAB_BYTES / 2) slab = Buffer.alloc(0);
+    else if (inSlab || transient) {
+      const own = Buffer.allocUnsafeSlow(piece.length);
+      own.set(piece);
+      piece = own;
+    }
     got += piece.length;
     queue.push(new Uint8Array(piece.buffer, piece.byteOffset, piece.length));
   };
@@ -98,6 +116,7 @@ export async function* streamBlob(
           signal: controller.signal,
           priority,
           bytes: take,
+          target,
           flow: (flow) => queue.attach(flow),
         });
       }

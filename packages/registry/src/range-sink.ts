@@ -15,8 +15,10 @@ export interface RangeWanted {
   readonly host: string;
   /** The blob's size was learned. */
   readonly learned: (size: number) => void;
-  /** Bytes arrived, valid during the call only; they may be more than was wanted. */
-  readonly bytes: (position: number, bytes: Buffer) => void;
+  /** Bytes arrived; they may be more than was wanted. `transient` ones are valid during the call only. */
+  readonly bytes: (position: number, bytes: Buffer, transient: boolean) => void;
+  /** Where the bytes from `position` on are wanted; `undefined`: nowhere in particular. What is put there is told by `bytes`. */
+  readonly target?: (position: number) => Uint8Array | undefined;
   /** Which kind of answer came. */
   readonly answered?: (kind: "partial" | "multipart" | "whole") => void;
 }
@@ -84,8 +86,8 @@ function wholeSink(wanted: RangeWanted, head: ResponseHead): BodySink<undefined>
   wanted.answered?.("whole");
   let position = 0;
   return {
-    write(bytes) {
-      wanted.bytes(position, bytes);
+    write(bytes, transient = false) {
+      wanted.bytes(position, bytes, transient);
       position += bytes.length;
       return position >= end;
     },
@@ -109,13 +111,20 @@ function partSink(wanted: RangeWanted, head: ResponseHead): BodySink<undefined> 
   wanted.answered?.("partial");
   let position = range.offset;
   const last = range.offset + range.length;
+  let target: Uint8Array | undefined;
+  const write = (bytes: Buffer, transient = false): boolean => {
+    if (position + bytes.length > last) throw bad(wanted, "sent more bytes than it had announced");
+    wanted.bytes(position, bytes, transient);
+    position += bytes.length;
+    return position >= end && position < last;
+  };
   return {
-    write(bytes) {
-      if (position + bytes.length > last) throw bad(wanted, "sent more bytes than it had announced");
-      wanted.bytes(position, bytes);
-      position += bytes.length;
-      return position >= end && position < last;
+    write,
+    target: () => {
+      target = wanted.target?.(position);
+      return target;
     },
+    advance: (length) => (target === undefined ? false : write(Buffer.from(target.buffer, target.byteOffset, length))),
     end: () => undefined,
   };
 }
@@ -124,7 +133,7 @@ function multipartSink(wanted: RangeWanted, boundary: string): BodySink<undefine
   wanted.answered?.("multipart");
   const parser = new MultipartParser(boundary, {
     part: ({ total }) => checkTotal(wanted, total),
-    bytes: (position, bytes) => wanted.bytes(position, bytes as Buffer),
+    bytes: (position, bytes) => wanted.bytes(position, bytes as Buffer, true),
   });
   return {
     write(bytes) {

@@ -28,6 +28,8 @@ export interface ApiRequest {
   readonly signal: AbortSignal | undefined;
   readonly priority?: number | undefined;
   readonly what: string;
+  /** See {@link TransportRequest.direct}. */
+  readonly direct?: boolean | undefined;
   /** Follow redirects. Default true for GET and HEAD. */
   readonly follow?: boolean | undefined;
 }
@@ -142,6 +144,7 @@ export class RegistryApi {
           signal,
           priority: request.priority,
           what,
+          direct: request.direct,
         },
         accept,
       );

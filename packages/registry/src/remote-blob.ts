@@ -236,6 +236,7 @@ export class RemoteBlob implements ReaderAt {
     const { api } = fetcher.network;
     const ranges = (): ByteRange[] => [{ offset: flight.offset + flight.filled, length: flight.length - flight.filled }];
     const bytes = (position: number, piece: Buffer): void => flight.offer(position, piece);
+    const target = (position: number): Uint8Array | undefined => flight.target(position);
     const { signal } = flight;
     const ms = this.#deadlineMs(flight.length);
     const deadline = api.deadlines.keep(ms, () => flight.cancel(deadlineError(`a read of ${fetcher.what}`, ms)));
@@ -244,7 +245,7 @@ export class RemoteBlob implements ReaderAt {
         // A server may send less than asked for: then the rest is asked for at once.
         for (let before = -1; !flight.complete && flight.filled > before; ) {
           before = flight.filled;
-          await fetcher.fetch(host, { ranges: ranges(), signal, priority, bytes });
+          await fetcher.fetch(host, { ranges: ranges(), signal, priority, bytes, target });
           if (fetcher.size !== undefined) checkRange(flight.offset, flight.length, fetcher.size);
         }
         if (!flight.complete) {

@@ -16,8 +16,17 @@ export interface BodyFlow {
 
 /** Takes a body as it arrives. */
 export interface BodySink<T> {
-  /** Takes bytes that are valid during the call only. True: that was enough, the rest is not wanted. */
-  write(bytes: Buffer): boolean;
+  /**
+   * Takes bytes; `transient` ones are valid during the call only. True: that was enough, the rest is not wanted.
+   */
+  write(bytes: Buffer, transient?: boolean): boolean;
+  /**
+   * Where the next bytes are wanted, if the sink has a place for them: a source that can reads them straight there and
+   * calls {@link advance} instead of `write`.
+   */
+  target?(): Uint8Array | undefined;
+  /** Bytes were put into {@link target}, from its start. True: that was enough. */
+  advance?(length: number): boolean;
   /** The body is complete, or enough of it: gives the result or throws. */
   end(): T;
 }
@@ -78,7 +87,8 @@ export function discard(): BodySink<undefined> {
   };
 }
 
-function unwanted(): BodySink<Buffer> {
+/** Keeps the start of an answer that is not wanted, for its error codes. */
+export function unwanted(): BodySink<Buffer> {
   const pieces: Buffer[] = [];
   let length = 0;
   return {

@@ -2,7 +2,8 @@ import type { Readable } from "node:stream";
 import { getCACertificates } from "node:tls";
 import { type Clock, type Counter, EstargzError, type Histogram, type Logger, type Metrics } from "@estargz/interface";
 import { Agent, type Dispatcher, ProxyAgent } from "undici";
-import { type Accept, exchange, headerOf, type Outcome } from "./exchange.ts";
+import { DirectPool } from "./direct-pool.ts";
+import { type Accept, type ExchangeRequest, exchange, headerOf, type Outcome } from "./exchange.ts";
 import { Limiter } from "./limiter.ts";
 import { type ProxySettings, proxyFor } from "./proxy.ts";
 import { guardedLookup } from "./target-policy.ts";
@@ -49,6 +50,8 @@ export interface TransportRequest {
   readonly priority?: number | undefined;
   /** What the request is for, in words that are safe to log. */
   readonly what: string;
+  /** A GET whose body goes into memory that is there already: worth a connection that reads straight into it. */
+  readonly direct?: boolean | undefined;
 }
 
 const TIMEOUT_CODES = new Set(["UND_ERR_HEADERS_TIMEOUT", "UND_ERR_BODY_TIMEOUT", "UND_ERR_CONNECT_TIMEOUT", "ETIMEDOUT"]);
@@ -71,6 +74,7 @@ function connectionError(error: unknown, host: string, what: string): unknown {
 export class Transport {
   readonly #options: TransportOptions;
   readonly #dispatchers = new Map<string, Dispatcher>();
+  readonly #directPools = new Map<string, DirectPool>();
   readonly #limiters = new Map<string, Limiter>();
   readonly #requests: Counter;
   readonly #bytes: Counter;
@@ -125,25 +129,25 @@ export class Transport {
     const ticket = typeof turn === "number" ? turn : await turn;
     // undici takes a connection into use again a turn of the event loop after an answer: asked for at once, it would
     // open a second one, which costs a round trip.
-    if (this.#settling.has(url.origin)) await new Promise<void>((resolve) => setImmediate(resolve));
+    const pool = request.direct === true ? this.#directPool(url, request.connection) : undefined;
+    if (pool === undefined && this.#settling.has(url.origin)) await new Promise<void>((resolve) => setImmediate(resolve));
     const start = clock.now();
     let result: "ok" | "failed" | "overloaded" = "failed";
     let status = 0;
     try {
-      const outcome = await exchange(
-        this.#dispatcher(url, request.connection),
-        {
-          origin: url.origin,
-          path: url.pathname + url.search,
-          method: request.method,
-          headers: { "user-agent": userAgent, "accept-encoding": "identity", ...request.headers },
-          body: request.body,
-          headersTimeoutMs: timeouts.headersMs,
-          bodyTimeoutMs: timeouts.idleBodyMs,
-          signal,
-        },
-        accept,
-      );
+      const sent: ExchangeRequest = {
+        origin: url.origin,
+        path: url.pathname + url.search,
+        method: request.method,
+        headers: { "user-agent": userAgent, "accept-encoding": "identity", ...request.headers },
+        body: request.body,
+        headersTimeoutMs: timeouts.headersMs,
+        bodyTimeoutMs: timeouts.idleBodyMs,
+        signal,
+      };
+      const outcome = await (pool === undefined
+        ? exchange(this.#dispatcher(url, request.connection), sent, accept)
+        : pool.exchange(sent, accept));
       status = outcome.head.status;
       const overloaded = status === 429 || (status === 503 && outcome.head.headers["retry-after"] !== undefined);
       result = overloaded ? "overloaded" : status < 500 ? "ok" : "failed";
@@ -154,7 +158,7 @@ export class Transport {
       if (this.#closed) throw new EstargzError("CLOSED", "the registry client was closed during a request", { cause: error });
       throw connectionError(error, url.host, what);
     } finally {
-      this.#settle(url.origin);
+      if (pool === undefined) this.#settle(url.origin);
       limiter.release(ticket, result);
       const durationMs = clock.now() - start;
       this.#requests.add(1, { host: url.host, status: String(status) });
@@ -167,6 +171,21 @@ export class Transport {
     if (this.#settling.has(origin)) return;
     this.#settling.add(origin);
     setImmediate(() => this.#settling.delete(origin));
+  }
+
+  /** The connections for direct reads from a server, if it can be reached that way: plain http, without a proxy. */
+  #directPool(url: URL, connection: ConnectionSettings): DirectPool | undefined {
+    if (url.protocol !== "http:" || proxyFor(url, this.#options.proxy) !== undefined) return undefined;
+    const guarded = connection.guarded === true;
+    const connectTimeoutMs = connection.connectTimeoutMs ?? this.#options.timeouts.connectMs;
+    const key = `${url.host} ${guarded} ${connectTimeoutMs}`;
+    let pool = this.#directPools.get(key);
+    if (pool === undefined) {
+      const host = url.hostname.startsWith("[") ? url.hostname.slice(1, -1) : url.hostname;
+      pool = new DirectPool({ host, port: Number(url.port || 80), connectTimeoutMs, lookup: guarded ? guardedLookup : undefined });
+      this.#directPools.set(key, pool);
+    }
+    return pool;
   }
 
   #dispatcher(url: URL, connection: ConnectionSettings): Dispatcher {
@@ -208,6 +227,7 @@ export class Transport {
     this.#closed = true;
     const dispatchers = [...this.#dispatchers.values()];
     this.#dispatchers.clear();
+    for (const pool of this.#directPools.values()) pool.close();
     await Promise.all(dispatchers.map((dispatcher) => dispatcher.destroy(null)));
   }
 }
