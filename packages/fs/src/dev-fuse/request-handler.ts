@@ -142,7 +142,7 @@ export class RequestHandler {
         this.#forget(connection, this.#word(InHeader.NODE_HIGH), this.#argument64(0));
         return Outcome.NONE;
       case Opcode.BATCH_FORGET:
-        this.#batchForget(connection);
+        this.#batchForget(connection, length);
         return Outcome.NONE;
       case Opcode.NOTIFY_REPLY:
         return Outcome.NONE;
@@ -333,8 +333,8 @@ export class RequestHandler {
     if (layer !== undefined) layer.lookups -= count;
   }
 
-  #batchForget(connection: ServedConnection): void {
-    const count = this.#argument(0);
+  #batchForget(connection: ServedConnection, length: number): void {
+    const count = Math.min(this.#argument(0), (length - IN_HEADER_BYTES - 8) / 16);
     for (let i = 0; i < count; i += 1) {
       const at = 8 + i * 16;
       this.#forget(connection, this.#argument(at + 4), this.#argument64(at + 8));
