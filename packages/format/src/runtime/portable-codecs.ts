@@ -4,7 +4,7 @@ import { Decompress } from "fzstd";
 import { Z_BUF_ERROR, Z_NO_FLUSH, Z_OK, Z_STREAM_END, ZStream, zlibInflate, zlibInflateInit2, zlibInflateReset } from "pako";
 import { invalidCompression } from "./gzip-header.ts";
 import { inflateMembers, type RawInflater } from "./inflate-members.ts";
-import { MAX_ZSTD_WINDOW_BYTES, zstdWindowBytes } from "./zstd-frame.ts";
+import { PORTABLE_WINDOW_BYTES, splitZstdFrames } from "./zstd-frame.ts";
 
 /** A raw inflater made of pako's low-level interface. */
 export function createPakoInflater(): RawInflater {
@@ -37,15 +37,16 @@ export const portableGzip: Codec = {
   decode: (bytes, length, options) => inflateMembers(createPakoInflater(), bytes, length, options?.skip ?? 0),
 };
 
+/** Memory that all frames of one call may ask for together, besides what their content is worth: a frame of a few bytes may ask for much. */
+const MAX_WINDOWS_BYTES = 128 << 20;
 const DONE = Symbol("enough output");
 
-/** zstd by fzstd: runs anywhere. Frames that ask for a window above 128 MiB are refused. */
+/** zstd by fzstd: runs anywhere. Frames that ask for a window above 32 MiB are refused. */
 export const portableZstd: Codec = {
   name: "zstd",
   decode(bytes, length, options) {
     if (length === 0) return new Uint8Array(0);
     const skip = options?.skip ?? 0;
-    checkWindow(bytes);
     const output = new Uint8Array(length);
     let seen = 0;
     const stream = new Decompress((piece) => {
@@ -59,7 +60,8 @@ export const portableZstd: Codec = {
       if (seen >= skip + length) throw DONE;
     });
     try {
-      stream.push(bytes, true);
+      for (const frame of splitZstdFrames(bytes, PORTABLE_WINDOW_BYTES, MAX_WINDOWS_BYTES + 16 * (skip + length))) stream.push(frame);
+      stream.push(new Uint8Array(0), true);
     } catch (error) {
       if (error === DONE) return output;
       if (isEstargzError(error)) throw error;
@@ -68,9 +70,3 @@ export const portableZstd: Codec = {
     throw invalidCompression("zstd", `it ends after ${seen} of ${skip + length} bytes`);
   },
 };
-
-function checkWindow(bytes: Uint8Array): void {
-  const window = zstdWindowBytes(bytes, 0);
-  if (window <= MAX_ZSTD_WINDOW_BYTES) return;
-  throw invalidCompression("zstd", `its frame asks for a window of ${window} bytes, above ${MAX_ZSTD_WINDOW_BYTES}`);
-}

@@ -4,6 +4,7 @@ import { concatBytes } from "../bytes.ts";
 import { crc32 } from "./crc32.ts";
 import { GZIP_TRAILER_BYTES, gzipHeaderLength, invalidCompression } from "./gzip-header.ts";
 import { createPakoInflater } from "./portable-codecs.ts";
+import { PORTABLE_WINDOW_BYTES } from "./zstd-frame.ts";
 import { ZstdFrames } from "./zstd-frames.ts";
 
 const OUTPUT_BYTES = 1 << 16;
@@ -95,7 +96,7 @@ async function* unzstd(source: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Ar
     // fzstd reuses its window.
     if (piece.length > 0) pieces.push(piece.slice());
   });
-  const frames = new ZstdFrames();
+  const frames = new ZstdFrames(PORTABLE_WINDOW_BYTES);
   try {
     for await (const chunk of source) {
       frames.push(chunk);

@@ -15,6 +15,16 @@ export class ZstdFrames {
   #state: "frame" | "block" = "frame";
   #checksum = false;
   #frames = 0;
+  readonly #maxWindowBytes: number;
+
+  constructor(maxWindowBytes: number = MAX_ZSTD_WINDOW_BYTES) {
+    this.#maxWindowBytes = maxWindowBytes;
+  }
+
+  /** Whether the bytes so far end with a whole frame. */
+  get isBetween(): boolean {
+    return this.#state === "frame" && this.#skip === 0 && this.#head.length === 0;
+  }
 
   /** Takes the next bytes of the stream. Throws `INVALID_COMPRESSION` for what is no frame. */
   push(bytes: Uint8Array): void {
@@ -37,7 +47,7 @@ export class ZstdFrames {
   /** Says that the stream has ended. Throws `INVALID_COMPRESSION` if that was inside of a frame. */
   end(): void {
     if (this.#frames === 0 && this.#head.length === 0) throw invalidCompression("zstd", "it is empty");
-    if (this.#state !== "frame" || this.#skip > 0 || this.#head.length > 0) throw invalidCompression("zstd", "it is cut off");
+    if (!this.isBetween) throw invalidCompression("zstd", "it is cut off");
   }
 
   #readFrameHeader(bytes: Uint8Array): number {
@@ -56,8 +66,8 @@ export class ZstdFrames {
     // The shortest frame that isn't skippable has a block header after its own.
     if (bytes.length < Math.min(length, MAX_HEADER_BYTES)) return 0;
     const window = zstdWindowBytes(bytes, 0);
-    if (window > MAX_ZSTD_WINDOW_BYTES)
-      throw invalidCompression("zstd", `its frame asks for a window of ${window} bytes, above ${MAX_ZSTD_WINDOW_BYTES}`);
+    if (window > this.#maxWindowBytes)
+      throw invalidCompression("zstd", `its frame asks for a window of ${window} bytes, above ${this.#maxWindowBytes}`);
     this.#frames += 1;
     this.#checksum = (descriptor & 4) !== 0;
     this.#state = "block";
