@@ -45,7 +45,7 @@ async function run(): Promise<Comparison[]> {
   const folder = await mkdtemp(join(tmpdir(), "estargz-bench-"));
   try {
     const { large, small } = await makeTars(folder);
-    const rounds = tiny ? 1 : 5;
+    const rounds = tiny ? 1 : 3;
     const results: Comparison[] = [];
     if (wants("open")) results.push(...(await benchmarkOpen(tiny ? 2000 : 100_000, tiny ? 1 : 7)));
     if (wants("read")) {
@@ -53,9 +53,9 @@ async function run(): Promise<Comparison[]> {
       for (const chunkSize of [4 << 20, 64 << 10]) results.push(...(await benchmarkRead(tar, chunkSize, rounds)));
     }
     if (wants("write")) {
-      results.push(...(await benchmarkWrite(large, "large files", 6, tiny ? 1 : 3)));
-      results.push(...(await benchmarkWrite(small, "small files", 6, tiny ? 1 : 3)));
-      results.push(...(await benchmarkWrite(small, "small files, packed,", 6, tiny ? 1 : 3, 64 << 10)));
+      results.push(...(await benchmarkWrite(large, "large files", 6, tiny ? 1 : 2)));
+      results.push(...(await benchmarkWrite(small, "small files", 6, tiny ? 1 : 2)));
+      results.push(...(await benchmarkWrite(small, "small files, packed,", 6, tiny ? 1 : 2, 64 << 10)));
     }
     if (wants("convert")) results.push(...(await benchmarkReferenceConvert(small, "small files", 1)));
     return results;
