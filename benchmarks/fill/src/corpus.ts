@@ -20,20 +20,25 @@ export interface BuiltLayer {
   location(address: string): LayerLocation;
 }
 
-/** Makes a tar of real files of this machine, up to `maxBytes`. */
-export async function tarOfFiles(target: string, sources: readonly string[], maxBytes: number): Promise<void> {
+/** Makes a tar of real files of this machine, up to `maxBytes`, `maxFiles` and files of `maxFileBytes`. */
+export async function tarOfFiles(
+  target: string,
+  sources: readonly string[],
+  limits: { readonly maxBytes: number; readonly maxFiles?: number; readonly maxFileBytes?: number },
+): Promise<void> {
+  const { maxBytes, maxFiles = Number.POSITIVE_INFINITY, maxFileBytes = Number.POSITIVE_INFINITY } = limits;
   const list: string[] = [];
   let bytes = 0;
   const walk = async (directory: string): Promise<void> => {
     const entries = await readdir(directory, { withFileTypes: true }).catch(() => []);
     entries.sort((a, b) => (a.name < b.name ? -1 : 1));
     for (const entry of entries) {
-      if (bytes >= maxBytes) return;
+      if (bytes >= maxBytes || list.length >= maxFiles) return;
       const path = join(directory, entry.name);
       if (entry.isDirectory()) await walk(path);
       else if (entry.isFile()) {
         const { size } = await stat(path);
-        if (bytes + size > maxBytes) continue;
+        if (bytes + size > maxBytes || size > maxFileBytes) continue;
         bytes += size;
         list.push(path);
       }

@@ -32,11 +32,11 @@ try {
   const { address } = registry;
   const trees = [join(repository, "node_modules/.pnpm"), "/usr/share", "/usr/lib/python3"];
   const tree = async (): ReturnType<typeof buildLayer> => {
-    await tarOfFiles(join(folder, "tree.tar"), trees, tiny ? 4 * MiB : 110 * MiB);
+    await tarOfFiles(join(folder, "tree.tar"), trees, { maxBytes: tiny ? 4 * MiB : 330 * MiB, maxFiles: 8000, maxFileBytes: MiB });
     return buildLayer("tree", join(folder, "tree.tar"), address, 4 * MiB);
   };
   const large = async (): ReturnType<typeof buildLayer> => {
-    await tarOfFiles(join(folder, "large.tar"), ["/usr/lib", "/usr/bin", ...trees], tiny ? 12 * MiB : 400 * MiB);
+    await tarOfFiles(join(folder, "large.tar"), ["/usr/lib", "/usr/bin", ...trees], { maxBytes: tiny ? 12 * MiB : 400 * MiB });
     return buildLayer("large", join(folder, "large.tar"), address, 4 * MiB);
   };
   if (wants("chunks")) {

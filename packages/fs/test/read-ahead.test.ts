@@ -28,6 +28,12 @@ describe("createReadAhead", () => {
     expect(ahead.miss(6, 6, 100)).toBe(100);
   });
 
+  it("takes a read that goes on inside of the same chunk for a step", () => {
+    const ahead = createReadAhead();
+    ahead.miss(5, 5, 100);
+    expect([ahead.miss(5, 5, 100, true), ahead.miss(5, 5, 100, true), ahead.miss(6, 6, 100, true)]).toEqual([100, 200, 400]);
+  });
+
   it("knows a reader whose next read begins in the chunk of the last one", () => {
     const ahead = createReadAhead();
     ahead.miss(0, 3, 400);

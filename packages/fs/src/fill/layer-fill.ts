@@ -17,6 +17,7 @@ const LASTING = new Set(["UNAUTHORIZED", "FORBIDDEN", "NOT_FOUND", "RANGE_UNSUPP
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 2000;
 const GIVEN_BYTES = 32 * 1024 * 1024;
+const MAX_READ_ENDS = 64;
 const SMALL_FILE_BYTES = 256 * 1024;
 
 /** What a layer's fill asks of the scheduler. */
@@ -66,6 +67,8 @@ export class LayerFill {
   readonly #state: Uint8Array;
   readonly #readAhead: ReadAhead;
   readonly #files: ChunkFiles;
+  /** Where the last missing read of each file ended. */
+  readonly #readEnds = new Map<number, number>();
   readonly #failures = new Map<number, number>();
   readonly #given = new Map<number, Uint8Array>();
   readonly #readers: ReaderAt[] = [];
@@ -126,7 +129,7 @@ export class LayerFill {
       }
       const local = missing.length === 0;
       if (!local) {
-        const waiter = this.#wait(missing, signal);
+        const waiter = this.#wait(missing, signal, this.#continues(inode, offset, end));
         try {
           await waiter.done;
         } finally {
@@ -177,7 +180,17 @@ export class LayerFill {
     return undefined;
   }
 
-  #wait(chunks: readonly number[], signal: AbortSignal | undefined): Waiter {
+  /** Whether a read begins where an earlier one of its file ended. */
+  #continues(inode: number, offset: number, end: number): boolean {
+    const before = this.#readEnds.get(inode);
+    this.#readEnds.delete(inode);
+    this.#readEnds.set(inode, end);
+    const [oldest] = this.#readEnds.keys();
+    if (this.#readEnds.size > MAX_READ_ENDS && oldest !== undefined) this.#readEnds.delete(oldest);
+    return before === offset;
+  }
+
+  #wait(chunks: readonly number[], signal: AbortSignal | undefined, continues: boolean): Waiter {
     if (this.closed) throw new EstargzError("CLOSED", "the layer is no longer attached");
     const { settings } = this.#host;
     const waiter = createWaiter({
@@ -194,7 +207,7 @@ export class LayerFill {
       this.#want(chunk);
     }
     this.#host.onMiss(this, chunks.length);
-    this.#lookAhead(chunks);
+    this.#lookAhead(chunks, continues);
     this.#host.pump();
     return waiter;
   }
@@ -247,7 +260,7 @@ export class LayerFill {
   }
 
   /** Queues what is likely to be read next. */
-  #lookAhead(chunks: readonly number[]): void {
+  #lookAhead(chunks: readonly number[], continues: boolean): void {
     const positions = chunks.map((chunk) => this.order.positions[chunk] ?? 0xffff_ffff).filter((position) => position !== 0xffff_ffff);
     if (positions.length === 0) return;
     const first = Math.min(...positions);
@@ -255,7 +268,7 @@ export class LayerFill {
     const { index } = this.store;
     let wantedBytes = 0;
     for (const position of positions) wantedBytes += index.chunkSpanLength(this.order.chunks[position] ?? 0);
-    let bytes = this.#readAhead.miss(first, last, wantedBytes);
+    let bytes = this.#readAhead.miss(first, last, wantedBytes, continues);
     const inode = index.chunkInode(this.order.chunks[last] ?? 0);
     const isSmall = index.size(inode) <= SMALL_FILE_BYTES && index.chunksOf(inode) <= 1;
     const isForward = bytes > 0;

@@ -26,9 +26,10 @@ export interface ReadAhead {
    * @param first - Position of the first chunk wanted, in blob order.
    * @param last - Position of the last chunk wanted.
    * @param bytes - Compressed bytes of the wanted chunks.
+   * @param continues - Whether the read begins where an earlier one of its file ended: a step even inside of one chunk.
    * @returns Compressed bytes to fetch past `last`; 0 when nothing suggests reading on.
    */
-  miss(first: number, last: number, bytes: number): number;
+  miss(first: number, last: number, bytes: number, continues?: boolean): number;
   /** Tells how far a fetch went, so that the next miss there is known to be the same reader. */
   fetched(last: number, reached: number): void;
 }
@@ -60,11 +61,13 @@ export function createReadAhead(options: ReadAheadOptions = {}): ReadAhead {
   };
 
   return {
-    miss(first, last, bytes) {
+    miss(first, last, bytes, continues = false) {
       time++;
       const stream = streams.find(
         (one) =>
-          last + 1 > one.wanted && first >= one.wanted - 1 && first <= one.reached + (one.steps >= STEPS_FOR_SLACK ? SLACK_CHUNKS : 0),
+          last + 1 >= one.wanted + (continues ? 0 : 1) &&
+          first >= one.wanted - 1 &&
+          first <= one.reached + (one.steps >= STEPS_FOR_SLACK ? SLACK_CHUNKS : 0),
       );
       if (stream === undefined) {
         // Again what somebody waits for already: no step, and no reader of its own.

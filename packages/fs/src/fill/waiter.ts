@@ -29,6 +29,8 @@ export function createWaiter(options: {
   const missing = new Set(options.chunks);
   const given = new Map<number, Uint8Array>();
   const { promise, resolve, reject } = deferred<void>();
+  // Whoever waits sees it; nobody may be waiting any more.
+  promise.catch(() => undefined);
   let timer: NodeJS.Timeout;
   const stop = (): void => {
     clearTimeout(timer);
