@@ -5,7 +5,7 @@ import { measureOverRead } from "./over-read.ts";
 import { measureThroughput } from "./throughput.ts";
 
 const tiny = process.argv.includes("--tiny");
-const throughput = await measureThroughput(tiny ? { blobMiB: 8, ranges: 16, rounds: 1 } : { blobMiB: 128, ranges: 1024, rounds: 7 });
+const throughput = await measureThroughput(tiny ? { blobMiB: 8, ranges: 16, rounds: 1 } : { blobMiB: 128, ranges: 512, rounds: 5 });
 const latency = await measureLatency(tiny ? 50 : 3000);
 const overRead = await measureOverRead(tiny ? 5 : 100);
 
