@@ -1,7 +1,7 @@
 import { MAX_FOOTER_BYTES, openLayer, parseFooter, TOC_DIGEST_ANNOTATION } from "@estargz/format";
 import type { Descriptor, Platform } from "@estargz/interface";
 import { isDigest, isEstargzError } from "@estargz/interface";
-import type { ImageStore } from "@estargz/registry";
+import { fetchExternalToc, type ImageStore } from "@estargz/registry";
 import type { DiagnosisCheck } from "./doctor.ts";
 import { adviceFor, type FallbackCode } from "./fallback.ts";
 
@@ -74,12 +74,12 @@ async function checkLayer(
       checks.push({ id: "layer.toc-digest", status: "failed", message, fix, layer });
       return checks;
     }
-    if (footer.kind === "external") {
-      const fix = "pull with a snapshotter that reads TOC images, or convert without an external TOC";
-      checks.push({ id: "layer.toc", status: "warning", message: "the TOC is stored in an image of its own", fix, layer });
-      return checks;
-    }
-    const opened = await openLayer(blob, { annotations: descriptor.annotations, tocDigest: annotation, signal });
+    const opened = await openLayer(blob, {
+      annotations: descriptor.annotations,
+      tocDigest: annotation,
+      externalToc: () => fetchExternalToc(image, descriptor.digest, { signal }),
+      signal,
+    });
     const chunks = opened.chunks.length;
     const message = `${opened.format}, ${opened.entries.length} entries in ${chunks} chunks, TOC digest ${annotation.slice(0, 19)}… proven`;
     checks.push({ id: "layer.toc", status: "ok", message, layer });

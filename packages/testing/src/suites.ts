@@ -14,6 +14,8 @@ export type { PosixLack, PosixReadSuiteOptions } from "./posix-read-suite.ts";
 export { posixReadSuite } from "./posix-read-suite.ts";
 export type { ReaderAtSuiteOptions } from "./reader-at-suite.ts";
 export { readerAtSuite } from "./reader-at-suite.ts";
+export type { SnapshotStoreSuiteOptions, SnapshotStoreUnderTest } from "./snapshot-store-suite.ts";
+export { snapshotStoreSuite } from "./snapshot-store-suite.ts";
 export type { SnapshotterSuiteOptions } from "./snapshotter-suite.ts";
 export { snapshotterSuite } from "./snapshotter-suite.ts";
 export type { MountUnderTest, SnapshotInfoUnderTest, SnapshotterUnderTest } from "./snapshotter-under-test.ts";
