@@ -114,6 +114,7 @@ class DevFuse implements DevFuseDriver {
     this.#pool = SessionPool.start({
       systemCalls,
       workers: options.workers,
+      spares: options.spares,
       spins: options.spins,
       onEvent: (event) => this.#onEvent(event),
       onFailure: options.onFailure,

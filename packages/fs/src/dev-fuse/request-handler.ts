@@ -49,8 +49,11 @@ export class RequestHandler {
   readonly reply: ReplyWriter = new ReplyWriter();
   readonly #words: Uint32Array;
   readonly #dataAddress: number;
+  readonly #beforeWaiting: () => void;
 
-  constructor(systemCalls: Pick<SystemCalls, "address">) {
+  /** @param beforeWaiting - Called when a read has to wait for the disk: somebody else had better look for requests. */
+  constructor(systemCalls: Pick<SystemCalls, "address">, beforeWaiting: () => void = () => {}) {
+    this.#beforeWaiting = beforeWaiting;
     const buffer = new ArrayBuffer(REQUEST_BUFFER_BYTES);
     this.request = new Uint8Array(buffer);
     this.#words = new Uint32Array(buffer);
@@ -260,7 +263,8 @@ export class RequestHandler {
     const offset = this.#argument64(8);
     const length = Math.min(this.#argument(16), layer.index.size(inode) - offset, reply.bytes.length - OUT_HEADER_BYTES);
     if (length <= 0) return reply.payload(0);
-    if (!layer.isLocal(inode, offset, length) || !layer.read(inode, offset, length, this.#dataAddress)) return Outcome.MISS;
+    if (!layer.isLocal(inode, offset, length) || !layer.read(inode, offset, length, this.#dataAddress, this.#beforeWaiting))
+      return Outcome.MISS;
     return reply.payload(length);
   }
 

@@ -1,6 +1,6 @@
 import { dataFilePath } from "../data-file-path.ts";
 import { LayerIndex } from "../layer-index.ts";
-import type { SystemCalls } from "./system-calls.ts";
+import { Errno, type SystemCalls } from "./system-calls.ts";
 
 /** A layer as it is handed to a worker: shared memory and a path. */
 export interface LayerMessage {
@@ -10,6 +10,8 @@ export interface LayerMessage {
   readonly dataPath: string;
 }
 
+/** Length from which on a read is one of a stream. */
+const STREAM_BYTES = 256 * 1024;
 /** Backing files of one layer that a worker keeps open. */
 const MAX_OWN_FILES = 64;
 
@@ -48,11 +50,22 @@ export class ServedLayer {
     return true;
   }
 
-  /** Reads local bytes to an address. False when they are not all there after all. */
-  read(inode: number, offset: number, length: number, address: number): boolean {
+  /**
+   * Reads local bytes to an address. False when they are not all there after all.
+   *
+   * @param beforeWaiting - Called when the disk has to be waited for.
+   */
+  read(inode: number, offset: number, length: number, address: number, beforeWaiting: () => void): boolean {
     const fd = this.#descriptor(inode);
     if (fd < 0) return false;
-    const count = this.#systemCalls.pread(fd, address, length, this.index.dataOffset(inode) + offset);
+    const place = this.index.dataOffset(inode) + offset;
+    let count = this.#systemCalls.preadNow(fd, address, length, place);
+    if (count !== length) {
+      // The kernel asks for much at once where it reads ahead: then what follows is wanted next.
+      if (length >= STREAM_BYTES) this.#systemCalls.willNeed(fd, place, Math.min(2 * length, this.index.size(inode) - offset));
+      if (count >= 0 || this.#systemCalls.errno() === Errno.EAGAIN) beforeWaiting();
+      count = this.#systemCalls.pread(fd, address, length, place);
+    }
     // A chunk may have been evicted while it was read.
     return count === length && this.isLocal(inode, offset, length);
   }

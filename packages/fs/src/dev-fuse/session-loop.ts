@@ -27,6 +27,7 @@ export class SessionLoop {
   readonly #mail: number;
   readonly #requestAddress: number;
   readonly #replyAddress: number;
+  #leading = false;
 
   constructor(start: SessionStart, port: MessagePort, systemCalls: SystemCalls) {
     this.#start = start;
@@ -35,7 +36,7 @@ export class SessionLoop {
     this.#control = new Int32Array(start.control);
     this.#mail = ControlWord.MAIL + start.worker;
     this.#counters = new SessionCounters(start.statistics, start.worker);
-    this.#handler = new RequestHandler(systemCalls);
+    this.#handler = new RequestHandler(systemCalls, () => this.#stopLeading());
     this.#requestAddress = systemCalls.address(this.#handler.request);
     this.#replyAddress = systemCalls.address(this.#handler.reply.bytes);
     this.#epoll = systemCalls.epollCreate();
@@ -49,7 +50,12 @@ export class SessionLoop {
     let hot: ServedConnection | undefined;
     let streak = 0;
     while (Atomics.load(this.#control, ControlWord.STOP) === 0) {
+      const calls = Atomics.load(this.#control, ControlWord.CALLS);
       if (Atomics.load(this.#control, this.#mail) !== 0) this.#readMail();
+      if (!this.#leading && !this.#tryToLead()) {
+        if (Atomics.load(this.#control, ControlWord.STOP) === 0) Atomics.wait(this.#control, ControlWord.CALLS, calls);
+        continue;
+      }
       const length = hot === undefined ? -1 : this.#readRequest(hot);
       if (hot !== undefined && length > 0) {
         this.#serve(hot, length);
@@ -69,6 +75,25 @@ export class SessionLoop {
     }
     for (const connection of this.#connections.values()) for (const layer of connection.layers.values()) layer.close();
     systemCalls.close(this.#epoll);
+  }
+
+  /**
+   * As many workers as there are leaders look for requests; the others wait to take the place of one that has to wait for
+   * the disk. So nobody waits behind a disk, and no second thread is woken for requests that the first one is about to read.
+   */
+  #tryToLead(): boolean {
+    const leaders = Atomics.load(this.#control, ControlWord.LEADERS);
+    if (leaders >= this.#start.leaders) return false;
+    this.#leading = Atomics.compareExchange(this.#control, ControlWord.LEADERS, leaders, leaders + 1) === leaders;
+    return this.#leading;
+  }
+
+  #stopLeading(): void {
+    if (!this.#leading) return;
+    this.#leading = false;
+    Atomics.sub(this.#control, ControlWord.LEADERS, 1);
+    Atomics.add(this.#control, ControlWord.CALLS, 1);
+    Atomics.notify(this.#control, ControlWord.CALLS, 1);
   }
 
   /** Reads a request, looking several times when there is a processor to spare. Gives -1 for none. */

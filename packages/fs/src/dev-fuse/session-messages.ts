@@ -9,6 +9,8 @@ export interface SessionStart {
   /** Number of this worker. */
   readonly worker: number;
   readonly eventfd: number;
+  /** Workers that look for requests at a time. */
+  readonly leaders: number;
   /** Tries to read the next request before sleeping. */
   readonly spins: number;
 }
@@ -40,6 +42,10 @@ export const ControlWord = {
   SPINNING: 1,
   /** Requests that the main thread has in hand. */
   OUTSTANDING: 2,
+  /** Workers that look for requests now. The others wait for this to become less, or wait for a disk. */
+  LEADERS: 3,
+  /** Counts up when a worker that waits has something to do. */
+  CALLS: 4,
   /** From here on one word a worker: 1 when messages wait for it. */
   MAIL: 8,
 } as const;

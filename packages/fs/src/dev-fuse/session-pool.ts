@@ -13,8 +13,10 @@ export type SessionEvent = Exclude<FromSession, { readonly type: "done" }>;
 /** Options of {@link SessionPool.start}. */
 export interface SessionPoolOptions {
   readonly systemCalls: SystemCalls;
-  /** 1 to 16. */
+  /** Threads that look for requests at a time. */
   readonly workers: number;
+  /** Threads that take the place of one that waits for the disk. At most 16 threads in all. */
+  readonly spares: number;
   /** Tries to read the next request before a worker sleeps. */
   readonly spins: number;
   readonly onEvent: (event: SessionEvent) => void;
@@ -53,26 +55,27 @@ export class SessionPool {
 
   private constructor(options: SessionPoolOptions) {
     this.#options = options;
-    this.statistics = new SharedArrayBuffer(STATISTICS_BYTES * options.workers);
+    this.statistics = new SharedArrayBuffer(STATISTICS_BYTES * (options.workers + options.spares));
   }
 
   /** Starts the workers. */
   static start(options: SessionPoolOptions): SessionPool {
-    if (!Number.isInteger(options.workers) || options.workers < 1 || options.workers > MAX_WORKERS) {
-      throw new EstargzError("INVALID_ARGUMENT", `workers is ${options.workers}, allowed are 1 to ${MAX_WORKERS}`);
+    const threads = options.workers + options.spares;
+    if (threads > MAX_WORKERS) {
+      throw new EstargzError("INVALID_ARGUMENT", `workers and spareWorkers are ${threads}, allowed are ${MAX_WORKERS} together`);
     }
     const pool = new SessionPool(options);
-    for (let worker = 0; worker < options.workers; worker += 1) pool.#sessions.push(pool.#startWorker(worker));
+    for (let worker = 0; worker < threads; worker += 1) pool.#sessions.push(pool.#startWorker(worker));
     // A worker that sleeps in a system call would keep process.exit() waiting for ever.
     process.on("exit", pool.#stopNow);
     return pool;
   }
 
   #startWorker(worker: number): Session {
-    const { systemCalls, spins } = this.#options;
+    const { systemCalls, spins, workers: leaders } = this.#options;
     const eventfd = systemCalls.eventfd();
     const { port1, port2 } = new MessageChannel();
-    const start: SessionStart = { control: this.#control, statistics: this.statistics, worker, eventfd, spins };
+    const start: SessionStart = { leaders, control: this.#control, statistics: this.statistics, worker, eventfd, spins };
     const fromSource = import.meta.url.endsWith(".ts");
     const thread = new Worker(new URL(fromSource ? "./session-worker.ts" : "./session-worker.js", import.meta.url), {
       workerData: { start, port: port2 },
@@ -110,6 +113,8 @@ export class SessionPool {
   #wake(session: Session): void {
     const { systemCalls } = this.#options;
     systemCalls.write(session.eventfd, systemCalls.address(one), 8);
+    Atomics.add(this.#words, ControlWord.CALLS, 1);
+    Atomics.notify(this.#words, ControlWord.CALLS);
   }
 
   /** Tells all workers, and resolves when each has done it. */

@@ -22,6 +22,7 @@ export const Errno = {
   ENAMETOOLONG: 36,
   ENOSYS: 38,
   ENODATA: 61,
+  EOPNOTSUPP: 95,
   ENOTCONN: 107,
   ESTALE: 116,
 } as const;
@@ -37,6 +38,10 @@ export interface SystemCalls {
   errno(): number;
   read(fd: number, address: number, length: number): number;
   pread(fd: number, address: number, length: number, offset: number): number;
+  /** Reads only what needs no waiting: what is in the page cache. Fails with EOPNOTSUPP where that cannot be asked for. */
+  preadNow(fd: number, address: number, length: number, offset: number): number;
+  /** Says that a range of a file will be read soon. */
+  willNeed(fd: number, offset: number, length: number): void;
   write(fd: number, address: number, length: number): number;
   /** Writes on a thread of the pool, for writes that may wait. Gives 0 or the error number. */
   writeLater(fd: number, bytes: Uint8Array): Promise<number>;
@@ -80,6 +85,8 @@ const SOCK_STREAM = 1;
 const SOCK_CLOEXEC = O_CLOEXEC;
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
+const POSIX_FADV_WILLNEED = 3;
+const RWF_NOWAIT = 8;
 const SO_RCVTIMEO = 20;
 const SO_SNDTIMEO = 21;
 const MSG_NOSIGNAL = 0x4000;
@@ -176,6 +183,11 @@ function bindSystemCalls(): SystemCalls {
     errno: () => koffi.errno(),
     read: bind("read", "long", "int", "size_t", "size_t"),
     pread: bind("pread", "long", "int", "size_t", "size_t", "int64"),
+    preadNow: bindPreadNow(bind, address),
+    willNeed: (() => {
+      const advise = bind("posix_fadvise", "int", "int", "int64", "int64", "int");
+      return (fd, offset, length) => void advise(fd, offset, length, POSIX_FADV_WILLNEED);
+    })(),
     write,
     writeLater: (fd, bytes) =>
       new Promise((resolve) => {
@@ -218,6 +230,25 @@ function bindSystemCalls(): SystemCalls {
     mount,
     unmount: bind("umount2", "int", "str", "int"),
     ...bindSockets(bind, address, close),
+  };
+}
+
+/** preadv2 with RWF_NOWAIT; always -1 where the C library has no such function. */
+function bindPreadNow(bind: Bind, addressOf: (buffer: Uint8Array) => number): SystemCalls["preadNow"] {
+  let preadv2: Native;
+  try {
+    preadv2 = bind("preadv2", "long", "int", "size_t", "int", "int64", "int");
+  } catch {
+    return () => -1;
+  }
+  const vector = new Uint32Array(32);
+  const vectorAddress = addressOf(new Uint8Array(vector.buffer));
+  return (fd, address, length, offset) => {
+    vector[0] = address;
+    vector[1] = address / 4_294_967_296;
+    vector[2] = length;
+    vector[3] = 0;
+    return preadv2(fd, vectorAddress, 1, offset, RWF_NOWAIT);
   };
 }
 

@@ -10,7 +10,7 @@ import type { SystemCalls } from "../../src/dev-fuse/system-calls.ts";
 import { buildLayerIndex } from "../../src/index.ts";
 import { makeLayer, type TestEntry } from "../memory-layer.ts";
 
-const noCalls = { address: () => 0, open: () => -1, close: () => 0 } as unknown as SystemCalls;
+const noCalls = { address: () => 0, errno: () => 0, open: () => -1, close: () => 0 } as unknown as SystemCalls;
 const handshake = { minor: 45, noOpen: true, noOpendir: true, passthrough: false, resend: true, idmap: true };
 
 /** A connection with one layer, and a way to ask it. */
