@@ -6,6 +6,7 @@ export function nullDriver(): Driver {
   return {
     name: "dev-fuse",
     attach: async (layer) => `/nowhere/${layer.number}`,
+    viewPath: () => undefined,
     ready: nothing,
     detach: nothing,
     statistics: () => ({ requests: {}, misses: 0, errors: 0 }),

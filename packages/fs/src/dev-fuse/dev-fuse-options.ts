@@ -18,7 +18,7 @@ export interface DevFuseDriverOptions {
   readonly keeper?: KeeperOptions | false | undefined;
   /** Threads that look for requests at a time, 1 to 16. Default: one for two processors, at most 4. */
   readonly workers?: number | undefined;
-  /** Threads that take the place of one that waits for the disk, 0 to 15. Default 2. */
+  /** Threads that take the place of one that waits for the disk, 0 to 15. Each takes 14 MB. Default 1. */
   readonly spareWorkers?: number | undefined;
   /** Tries to read the next request before a thread sleeps. Default 100; 0 on a machine with one processor. */
   readonly spins?: number | undefined;
@@ -77,7 +77,7 @@ export function resolveOptions(options: DevFuseDriverOptions): ResolvedOptions {
         ? undefined
         : (keeper ?? (stateDirectory === undefined ? undefined : { socketPath: join(stateDirectory, "keeper.sock") })),
     workers: bounded("workers", options.workers ?? Math.max(1, Math.min(4, processors >> 1)), 1, MAX_WORKERS),
-    spares: bounded("spareWorkers", options.spareWorkers ?? 2, 0, MAX_WORKERS - 1),
+    spares: bounded("spareWorkers", options.spareWorkers ?? 1, 0, MAX_WORKERS - 1),
     spins: bounded("spins", options.spins ?? (processors > 1 ? 100 : 0), 0, 100_000),
     passthrough: options.passthrough !== "off" && isRoot,
     method: options.method ?? (isRoot ? "direct" : "fusermount"),
