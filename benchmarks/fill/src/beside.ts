@@ -15,6 +15,7 @@ export interface BesideResult {
 }
 
 const PER_SECOND = 200;
+const MIN_READS = 100;
 
 async function listFiles(built: BuiltLayer, path: string, folder: string): Promise<string> {
   const files = built.layer.entries
@@ -43,14 +44,14 @@ export async function measureBesideFill(
     let missSeconds = 0;
     let fillSeconds = 0;
     // As many fills as it takes for as many reads.
-    for (let round = 0; next < 2 * reads; round++) {
+    for (let round = 0; next + MIN_READS <= 2 * reads; round++) {
       const owner = `large-${round}`;
       const path = await mounted.attach(large, owner);
       const filling = seconds(() => untilLocal(mounted.system, owner));
       const last = large.layer.chunks.reduce((best, chunk) => (chunk.blobOffset > best.blobOffset ? chunk : best));
       const name = large.layer.entries[last.entry]?.path ?? "";
       const miss = seconds(() => shell(`tail -c 1 "${join(path, name)}" > /dev/null`));
-      const share = Math.min(2 * reads - next, Math.max(100, Math.floor(reads / 3)));
+      const share = Math.min(2 * reads - next, Math.max(MIN_READS, Math.floor(reads / 3)));
       times.push(await measureLatency(list, next, share, PER_SECOND));
       next += share;
       missSeconds = await miss;
@@ -87,7 +88,7 @@ export async function measureBesideStall(
     small,
     registry,
     folder,
-    { background: "full", sourceTimeoutMs: 600_000, stallTimeoutMs: 600_000 },
+    { background: "full", sourceTimeoutMs: 100_000, stallTimeoutMs: 100_000 },
     wrap,
   );
   try {
@@ -100,13 +101,13 @@ export async function measureBesideStall(
       .filter((entry) => entry.type === "reg" && entry.size > 0 && !entry.path.startsWith("."))
       .slice(0, 64);
     const waiting = shell(
-      names.map((entry) => `timeout -s KILL 600 head -c 1 "${join(path, entry.path)}" > /dev/null 2>&1 &`).join("\n") + "\nwait; true",
+      names.map((entry) => `timeout -s KILL 120 head -c 1 "${join(path, entry.path)}" > /dev/null 2>&1 &`).join("\n") + "\nwait; true",
     );
     await new Promise((resolve) => setTimeout(resolve, 1000));
     const beside = await measureLatency(list, reads, reads, PER_SECOND);
     isStalled = false;
+    await waiting;
     await mounted.system.detach("stalled");
-    await waiting.catch(() => undefined);
     return { idle, beside, ratio: beside.p99 / idle.p99 };
   } finally {
     await mounted.close();
@@ -115,8 +116,10 @@ export async function measureBesideStall(
 
 function stallingReader(reader: ReaderAt, isStalled: () => boolean): ReaderAt {
   const stall = async (signal: AbortSignal | undefined): Promise<void> => {
-    if (!isStalled()) return;
-    await new Promise((_resolve, reject) => signal?.addEventListener("abort", () => reject(signal.reason), { once: true }));
+    while (isStalled()) {
+      signal?.throwIfAborted();
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
   };
   return {
     get size() {

@@ -8,6 +8,7 @@ export function nullDriver(): Driver {
     attach: async (layer) => `/nowhere/${layer.number}`,
     viewPath: () => undefined,
     ready: nothing,
+    viewPath: () => undefined,
     detach: nothing,
     statistics: () => ({ requests: {}, misses: 0, errors: 0 }),
     close: nothing,
