@@ -60,6 +60,8 @@ export async function measureOverRead(batches: number): Promise<OverReadResult[]
       }
       reads += ranges.length;
     }
+    // The registry notes what it sent when it has done so.
+    while (registry.requests.some(({ status }) => status === 0)) await new Promise((resolve) => setImmediate(resolve));
     const receivedBytes = registry.requests.reduce((sum, { bytesSent }) => sum + bytesSent, 0);
     results.push({
       workload,

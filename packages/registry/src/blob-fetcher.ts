@@ -1,11 +1,11 @@
-import { type ByteRange, type Descriptor, EstargzError } from "@estargz/interface";
+import { type ByteRange, type Descriptor, EstargzError, isEstargzError } from "@estargz/interface";
 import { BlobLocations } from "./blob-location.ts";
 import type { RegistryHost } from "./hosts/host.ts";
 import { type BodyFlow, type BodySink, discard, headerOf, type ResponseHead } from "./http/exchange.ts";
 import { checkTarget } from "./http/target-policy.ts";
 import { DIRECT } from "./http/transport.ts";
 import { formatRange, parseUnsatisfiedRange } from "./range.ts";
-import { acceptRanges, type RangeWanted } from "./range-sink.ts";
+import { acceptRanges, type RangeWanted, SIZE_WANTED } from "./range-sink.ts";
 import type { Reference } from "./reference.ts";
 import { type ApiOutcome, type RegistryApi, refererOf, targetConnection } from "./registry-api.ts";
 
@@ -102,6 +102,16 @@ export class BlobFetcher {
    * @throws `NOT_FOUND` and the other codes of answers, `INVALID_RESPONSE`, `RANGE_UNSUPPORTED`, `TIMEOUT`, …
    */
   async fetch(host: RegistryHost, request: FetchRequest): Promise<void> {
+    try {
+      await this.#fetch(host, request);
+    } catch (error) {
+      if (this.#size !== undefined || !isEstargzError(error) || error.details[SIZE_WANTED] !== true) throw error;
+      await this.fetchSize(host, request.signal, request.priority);
+      await this.#fetch(host, request);
+    }
+  }
+
+  async #fetch(host: RegistryHost, request: FetchRequest): Promise<void> {
     const header = formatRange(request.ranges);
     const outcome = await this.#get(host, request, header, (head, flow) => {
       const wanted: RangeWanted = {
@@ -200,7 +210,7 @@ export class BlobFetcher {
       return Number(length);
     }
     try {
-      await this.fetch(host, { ranges: [{ offset: 0, length: 1 }], signal, priority, bytes: () => {} });
+      await this.#fetch(host, { ranges: [{ offset: 0, length: 1 }], signal, priority, bytes: () => {} });
     } catch (error) {
       if (this.#size === undefined) throw error;
     }

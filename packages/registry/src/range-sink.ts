@@ -23,6 +23,9 @@ export interface RangeWanted {
   readonly answered?: (kind: "partial" | "multipart" | "whole") => void;
 }
 
+/** Detail of an error that knowing the blob's size would help against. */
+export const SIZE_WANTED = "sizeWanted";
+
 function bad(wanted: RangeWanted, why: string): EstargzError {
   return new EstargzError("INVALID_RESPONSE", `${wanted.host} ${why}`, { details: { host: wanted.host } });
 }
@@ -41,8 +44,12 @@ function checkTotal(wanted: RangeWanted, total: number | undefined): void {
 function checkEncoding(wanted: RangeWanted, head: ResponseHead, total: number | undefined): void {
   const encoding = headerOf(head, "content-encoding")?.trim().toLowerCase() ?? "identity";
   if (encoding === "identity" || encoding === "") return;
-  if (wanted.size === undefined || total !== wanted.size)
-    throw bad(wanted, `encoded the blob as ${encoding.slice(0, 20)} though identity was asked for`);
+  if (wanted.size === undefined) {
+    throw new EstargzError("INVALID_RESPONSE", `${wanted.host} says that the blob is encoded, and its size is not known to tell whether`, {
+      details: { host: wanted.host, [SIZE_WANTED]: true },
+    });
+  }
+  if (total !== wanted.size) throw bad(wanted, `encoded the blob as ${encoding.slice(0, 20)} though identity was asked for`);
 }
 
 /** The first wanted byte and the one after the last. */

@@ -128,7 +128,7 @@ export class RemoteBlob implements ReaderAt {
   }
 
   #overlaps({ offset, length }: ByteRange): boolean {
-    for (const flight of this.#flights) if (flight.offset < offset + length && flight.end > offset) return true;
+    for (const flight of this.#flights) if (!flight.complete && flight.offset < offset + length && flight.end > offset) return true;
     return false;
   }
 
@@ -209,7 +209,8 @@ export class RemoteBlob implements ReaderAt {
   async #read(offset: number, length: number, options: ReadOptions): Promise<Uint8Array> {
     const { signal, priority } = options;
     for (const flight of this.#flights) {
-      if (flight.failed || flight.offset >= offset + length || flight.end <= offset) continue;
+      // A complete one's buffer belongs to whoever asked for it first.
+      if (flight.complete || flight.failed || flight.offset >= offset + length || flight.end <= offset) continue;
       if (flight.offset <= offset && flight.end >= offset + length) return flight.wait(offset, length, signal);
       return this.#readAround(flight, offset, length, options);
     }
