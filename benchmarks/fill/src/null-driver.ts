@@ -6,7 +6,6 @@ export function nullDriver(): Driver {
   return {
     name: "dev-fuse",
     attach: async (layer) => `/nowhere/${layer.number}`,
-    viewPath: () => undefined,
     ready: nothing,
     viewPath: () => undefined,
     detach: nothing,

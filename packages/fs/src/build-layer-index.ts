@@ -213,16 +213,21 @@ function writeChunks(layer: Layer, sections: Sections): void {
   for (const chunk of layer.chunks) {
     const at = chunk.index;
     const span = layer.span(chunk);
-    limit("bytes in one chunk", Math.max(chunk.length, chunk.innerOffset, span.length));
+    limit("bytes in one chunk", Math.max(chunk.length, chunk.innerOffset));
     sections.chunkFileOffset[at] = chunk.fileOffset;
     sections.chunkBlobOffset[at] = chunk.blobOffset;
     sections.chunkLength[at] = chunk.length;
     sections.chunkInnerOffset[at] = chunk.innerOffset;
-    sections.chunkSpanLength[at] = span.length;
+    sections.chunkSpanLength[at] = Math.min(span.length, mostCompressedBytes(chunk.innerOffset + chunk.length));
     sections.chunkInode[at] = chunk.entry;
     sections.chunkFlags[at] = (chunk.zeros ? ChunkFlag.zeros : 0) | (chunk.digest === undefined ? 0 : ChunkFlag.digest);
     if (chunk.digest !== undefined) sections.chunkDigest.set(sha256Bytes(chunk), at * 32);
   }
+}
+
+/** More than gzip or zstd can make of so many bytes, header and all: what lies further on is never needed. */
+function mostCompressedBytes(bytes: number): number {
+  return bytes + Math.ceil(bytes / 64) + 128 * 1024;
 }
 
 function sha256Bytes(chunk: Chunk): Buffer {

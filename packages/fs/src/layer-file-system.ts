@@ -94,7 +94,13 @@ class LocalFiles implements LocalLayerFileSystem {
     this.driver = driver;
     this.#opener = startLayerOpener();
     this.#scheduler = new FillScheduler(
-      { settings, logger: this.#logger, digests: this.#digests, reserve: (bytes) => this.#budget.reserve(bytes), metrics: options.metrics },
+      {
+        settings,
+        logger: this.#logger,
+        digests: this.#digests,
+        reserve: (bytes, mayTake) => this.#budget.reserve(bytes, mayTake),
+        metrics: options.metrics,
+      },
       (onResults, onFailure) =>
         startDecoderPool({
           threads: settings.decoderThreads,

@@ -3,6 +3,9 @@ import { workerOptions, workerUrl } from "../worker-url.ts";
 import type { DecodeWorkerData } from "./decode-worker.ts";
 import type { ChunkResult, DecoderOrder } from "./decoder.ts";
 
+/** Threads that are replaced at most, so that one that cannot even start is not started for ever. */
+const MAX_REPLACEMENTS = 100;
+
 /** Decoders that share their work: threads, or in tests one in the caller's thread. */
 export interface DecoderPool {
   /** Gives an order to all decoders (layers, transfers) or to one (checks, copies). */
@@ -20,24 +23,33 @@ export function startDecoderPool(options: {
   /** Whether libdeflate is used where there is one. */
   readonly native: boolean;
   readonly onResults: (results: readonly ChunkResult[]) => void;
-  /** A thread died: whatever it had claimed will not be reported. */
+  /** A thread died and was replaced: what it had claimed will not be reported, and the new one knows no layer yet. */
   readonly onFailure: (error: unknown) => void;
 }): DecoderPool {
   const news = new SharedArrayBuffer(4);
   const counter = new Int32Array(news);
   const workerData: DecodeWorkerData = { news, nice: options.nice, native: options.native };
   let closed: Promise<void> | undefined;
-  const workers = Array.from({ length: options.threads }, () => {
+  let replacements = 0;
+  const start = (): Worker => {
     const worker = new Worker(workerUrl("./decode-worker", import.meta.url), {
       ...workerOptions(import.meta.url),
       workerData,
       name: "estargz-decoder",
     });
     worker.on("message", options.onResults);
-    worker.on("error", options.onFailure);
+    worker.on("error", (error) => {
+      const at = workers.indexOf(worker);
+      if (at < 0 || closed !== undefined || replacements >= MAX_REPLACEMENTS) return;
+      replacements++;
+      workers[at] = start();
+      options.onFailure(error);
+    });
     worker.unref();
     return worker;
-  });
+  };
+  const workers: Worker[] = [];
+  for (let thread = 0; thread < options.threads; thread++) workers.push(start());
   let turn = 0;
   const wake = (): void => {
     Atomics.add(counter, 0, 1);

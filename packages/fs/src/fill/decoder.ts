@@ -63,6 +63,7 @@ export class Decoder {
   take(order: DecoderOrder): void {
     switch (order.type) {
       case "layer":
+        this.#layers.get(order.init.layer)?.close();
         this.#layers.set(order.init.layer, new ChunkFiles(order.init, this.#files));
         break;
       case "forget-layer":

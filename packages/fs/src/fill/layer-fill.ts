@@ -32,8 +32,6 @@ export interface FillHost {
   copy(layer: LayerFill, chunk: number): boolean;
   /** Whether joining a transfer is sooner than asking anew. */
   isWorthJoining(run: TransferRun, untilByte: number): boolean;
-  /** Makes room in the store; false when bytes cannot be kept. */
-  reserve(bytes: number): boolean;
   /** A write to the store failed. */
   onStoreError(layer: LayerFill, code: string): void;
   onMiss(layer: LayerFill, chunks: number): void;
@@ -527,6 +525,14 @@ export class LayerFill {
       else if (this.#waiters.has(chunk) && !this.inFlight.has(chunk)) this.#want(chunk);
     }
     if (this.#cursor > 0) this.#cursor = 0;
+    this.#host.pump();
+  }
+
+  /** The decoders are others now: what the former ones were told is told again. */
+  onDecodersLost(): void {
+    for (let chunk = 0; chunk < this.#state.length; chunk++) this.#setState(chunk, 0, State.checking | State.copying);
+    for (const chunk of this.#waiters.keys()) this.#want(chunk);
+    this.#cursor = 0;
     this.#host.pump();
   }
 

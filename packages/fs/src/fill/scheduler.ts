@@ -40,8 +40,8 @@ export interface SchedulerOptions {
   readonly settings: FillSettings;
   readonly logger: Logger;
   readonly digests: DigestTable;
-  /** Makes room for bytes; false when they cannot be kept. */
-  readonly reserve: (bytes: number) => boolean;
+  /** Makes room for bytes, if it may also by data of held layers; false when they cannot be kept. */
+  readonly reserve: (bytes: number, mayTake: boolean) => boolean;
   readonly metrics?: Metrics | undefined;
 }
 
@@ -151,7 +151,7 @@ export class FillScheduler implements FillHost, TransferHost {
         from !== undefined && from !== layer && from.store.isLive(other) && from.store.index.chunkLength(other) === index.chunkLength(chunk)
       );
     });
-    if (found === undefined || !this.reserve(index.chunkLength(chunk))) return false;
+    if (found === undefined || !this.#options.reserve(index.chunkLength(chunk), true)) return false;
     this.#counts.copiedChunks++;
     this.#metrics.copiedChunks.add(1);
     this.order({ type: "copy", copy: { from: found.layer, fromChunk: found.chunk, to: layer.store.id, chunk } });
@@ -176,10 +176,6 @@ export class FillScheduler implements FillHost, TransferHost {
     run.urgent = true;
     Atomics.store(new Int32Array(run.shared.state), TransferWord.priority, PRIORITY_ON_DEMAND);
     this.#wakePaused();
-  }
-
-  reserve(bytes: number): boolean {
-    return this.#options.reserve(bytes);
   }
 
   onStoreError(layer: LayerFill, code: string): void {
@@ -232,7 +228,9 @@ export class FillScheduler implements FillHost, TransferHost {
       }
       if (layer.demandRequests >= maxDemandRequestsPerLayer || this.#demand >= maxDemandRequests) continue;
       for (const { plan, cause, keep } of layer.takeDemand()) {
-        if (layer.demandRequests >= maxDemandRequestsPerLayer || this.#demand >= maxDemandRequests) layer.putBack(plan);
+        // One request always goes, however large; more of them share the memory.
+        const isCrowded = this.#demand > 0 && this.#bytesInFlight + plan.length > 2 * this.settings.memoryBytes;
+        if (isCrowded || layer.demandRequests >= maxDemandRequestsPerLayer || this.#demand >= maxDemandRequests) layer.putBack(plan);
         else this.#start(layer, plan, cause, keep);
       }
     }
@@ -280,9 +278,9 @@ export class FillScheduler implements FillHost, TransferHost {
     const { index } = layer.store;
     let bytes = 0;
     for (const chunk of plan.chunks) bytes += Math.ceil(index.chunkLength(chunk) / 4096) * 4096;
-    const hasRoom = keep || this.reserve(bytes);
-    if (!hasRoom && (cause === "background" || cause === "prefetch")) return false;
     const isDemand = cause === "on-demand" || cause === "read-ahead";
+    const hasRoom = keep || this.#options.reserve(bytes, isDemand);
+    if (!hasRoom && !isDemand) return false;
     const shared = describeTransfer({
       id: this.#nextId++,
       layer: layer.store.id,
@@ -359,6 +357,7 @@ export class FillScheduler implements FillHost, TransferHost {
     const { shared } = run;
     // What no decoder has taken yet will not be taken any more.
     const claimed = Atomics.exchange(new Int32Array(shared.state), TransferWord.claimed, 0x7fff_ffff);
+    if (run.open.size === 0) return;
     const lost: number[] = [];
     for (let at = shared.members[claimed] ?? shared.chunks.length; at < shared.chunks.length; at++) {
       const chunk = shared.chunks[at] ?? 0;
@@ -393,8 +392,23 @@ export class FillScheduler implements FillHost, TransferHost {
 
   #onPoolFailure(error: unknown): void {
     if (this.#closed) return;
-    this.logger.error({ code: "IO_ERROR" }, `a decoder thread ended: ${error instanceof Error ? error.message : String(error)}`);
-    for (const { run } of this.#runs.values()) run.abort.abort(new EstargzError("IO_ERROR", "a decoder thread ended", { cause: error }));
+    this.logger.error(
+      { code: "IO_ERROR" },
+      `a decoder thread ended and is replaced: ${error instanceof Error ? error.message : String(error)}`,
+    );
+    // Nobody knows what it had in hand: everything under way is asked for again.
+    const failure = new EstargzError("IO_ERROR", "a decoder thread ended", { cause: error });
+    for (const { run } of this.#runs.values()) {
+      Atomics.store(new Int32Array(run.shared.state), TransferWord.claimed, 0x7fff_ffff);
+      run.abort.abort(failure);
+      this.#layers.get(run.shared.layer)?.onFailure(run, [...run.open], failure);
+      run.open.clear();
+      this.#finish(run);
+    }
+    for (const layer of this.#layers.values()) {
+      this.order({ type: "layer", init: layer.store.init() });
+      layer.onDecodersLost();
+    }
   }
 
   #abortStalled(): void {

@@ -7,8 +7,12 @@ const GRACE_MS = 1000;
 
 /** Keeps local data under a limit of bytes. */
 export interface DiskBudget {
-  /** Makes room. False when there is none at the moment: the bytes cannot be kept. */
-  reserve(bytes: number): boolean;
+  /**
+   * Makes room. False when there is none at the moment: the bytes cannot be kept.
+   *
+   * @param mayTake - Whether data of layers that somebody holds may go for it; else only layers that nobody holds.
+   */
+  reserve(bytes: number, mayTake: boolean): boolean;
   /** Bytes that count towards the limit. */
   usedBytes(): number;
   close(): void;
@@ -52,7 +56,7 @@ export function createDiskBudget(options: {
     timers.add(timer);
   };
 
-  const evict = (wanted: number): void => {
+  const evict = (wanted: number, mayTake: boolean): void => {
     let missing = wanted;
     const layers = [...options.layers()];
     const cold = layers.filter((layer) => layer.owners.size === 0).sort((a, b) => a.lastUsedMs - b.lastUsedMs);
@@ -68,6 +72,7 @@ export function createDiskBudget(options: {
           leavingBytes -= bytes;
         });
     }
+    if (!mayTake) return;
     const warm = layers.filter((layer) => layer.owners.size > 0).sort((a, b) => a.fill.rank - b.fill.rank);
     for (const isRead of [false, true]) {
       for (const layer of warm) {
@@ -83,12 +88,12 @@ export function createDiskBudget(options: {
 
   return {
     usedBytes,
-    reserve(bytes) {
+    reserve(bytes, mayTake) {
       if (!Number.isFinite(maxBytes)) return true;
       const over = usedBytes() + bytes - maxBytes;
       if (over <= 0) return true;
       // What is leaving already makes room by itself.
-      if (over > leavingBytes) evict(over - leavingBytes + Math.floor(maxBytes / 16));
+      if (over > leavingBytes) evict(over - leavingBytes + Math.floor(maxBytes / 16), mayTake);
       return usedBytes() + bytes <= maxBytes;
     },
     close() {
