@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import type { DriverLayer } from "../driver.ts";
 import { errnoOf } from "../errno.ts";
 import type { MissRequest } from "./request-handler.ts";
@@ -17,14 +18,34 @@ export interface MissReplies {
   error(key: string, request: MissRequest, errno: number): void;
 }
 
-/** Reads of bytes that are not local: fetched by the layer, in any order, and given up when their caller is interrupted. */
+/** How often callers that were interrupted are looked at, in milliseconds: the kernel tells of the first signal only. */
+const LOOK_INTERVAL_MS = 100;
+
+interface PendingMiss {
+  readonly request: MissRequest;
+  readonly controller: AbortController;
+  readonly done: Promise<void>;
+}
+
+/**
+ * Reads of bytes that are not local: fetched by the layer, in any order, and given up when their caller is killed.
+ *
+ * The kernel tells of any signal, also of one that the caller handles and goes on after (a Go program gets them all the time). A
+ * read into the page cache must not end for that: a page fault on a mapped file would become a crash. So only callers that are
+ * being killed end their reads; reads past the page cache, which may fail with EINTR, end at any signal.
+ */
 export class Misses {
   readonly #replies: MissReplies;
-  readonly #pending = new Map<string, { readonly controller: AbortController; readonly done: Promise<void> }>();
+  readonly #isDying: (pid: number) => boolean;
+  readonly #pending = new Map<string, PendingMiss>();
   readonly #interrupted = new Set<string>();
+  /** Reads in hand whose callers had a signal that did not end them, so far. */
+  readonly #watched = new Set<string>();
+  #timer: NodeJS.Timeout | undefined;
 
-  constructor(replies: MissReplies) {
+  constructor(replies: MissReplies, isDying: (pid: number) => boolean = isBeingKilled) {
     this.#replies = replies;
+    this.#isDying = isDying;
   }
 
   /** Number of reads in hand. */
@@ -36,9 +57,34 @@ export class Misses {
   take(key: string, request: MissRequest, layer: DriverLayer | undefined): void {
     const name = nameOf(key, request.uniqueLow, request.uniqueHigh);
     const controller = new AbortController();
-    if (this.#interrupted.delete(name)) controller.abort(interrupted());
-    const done = this.#fetch(key, request, layer, controller.signal).finally(() => this.#pending.delete(name));
-    this.#pending.set(name, { controller, done });
+    const early = this.#interrupted.delete(name);
+    if (early && this.#mayEnd(request)) controller.abort(interrupted());
+    const done = this.#fetch(key, request, layer, controller.signal).finally(() => {
+      this.#pending.delete(name);
+      this.#watched.delete(name);
+    });
+    this.#pending.set(name, { request, controller, done });
+    if (early) this.#watch(name);
+  }
+
+  #mayEnd({ direct, pid }: MissRequest): boolean {
+    return direct || this.#isDying(pid);
+  }
+
+  /** A signal that kills may follow one that did not, and the kernel will not tell. */
+  #watch(name: string): void {
+    this.#watched.add(name);
+    this.#timer ??= setInterval(() => this.#look(), LOOK_INTERVAL_MS).unref();
+  }
+
+  #look(): void {
+    for (const name of this.#watched) {
+      const pending = this.#pending.get(name);
+      if (pending !== undefined && this.#mayEnd(pending.request)) pending.controller.abort(interrupted());
+    }
+    if (this.#watched.size > 0) return;
+    clearInterval(this.#timer);
+    this.#timer = undefined;
   }
 
   async #fetch(key: string, request: MissRequest, layer: DriverLayer | undefined, signal: AbortSignal): Promise<void> {
@@ -62,7 +108,8 @@ export class Misses {
     const name = nameOf(key, low, high);
     const pending = this.#pending.get(name);
     if (pending !== undefined) {
-      pending.controller.abort(interrupted());
+      if (this.#mayEnd(pending.request)) pending.controller.abort(interrupted());
+      else this.#watch(name);
       return;
     }
     if (this.#interrupted.size >= MAX_EARLY_INTERRUPTS) this.#interrupted.clear();
@@ -76,8 +123,26 @@ export class Misses {
 
   /** Gives up all reads in hand. */
   abort(): void {
+    this.#watched.clear();
     for (const { controller } of this.#pending.values()) controller.abort(interrupted());
   }
+}
+
+/** Bits of signal masks whose default is not to end a process: CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG, WINCH. */
+const HARMLESS = [17n, 18n, 19n, 20n, 21n, 22n, 23n, 28n].reduce((mask, signal) => mask | (1n << (signal - 1n)), 0n);
+
+/** Whether a thread is gone already, or has a signal pending that ends it: SIGKILL, or one that it neither handles, blocks nor ignores. */
+function isBeingKilled(pid: number): boolean {
+  // Not in our PID namespace: nothing is known of it, and waiting is never wrong.
+  if (pid === 0) return false;
+  let status: string;
+  try {
+    status = readFileSync(`/proc/${pid}/status`, "latin1");
+  } catch {
+    return true;
+  }
+  const mask = (name: string): bigint => BigInt(`0x${new RegExp(`^${name}:\\s*([0-9a-f]+)$`, "mu").exec(status)?.[1] ?? "0"}`);
+  return ((mask("SigPnd") | mask("ShdPnd")) & ~(mask("SigBlk") | mask("SigIgn") | mask("SigCgt") | HARMLESS)) !== 0n;
 }
 
 function interrupted(): Error {

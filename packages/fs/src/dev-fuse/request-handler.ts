@@ -32,9 +32,15 @@ export interface MissRequest {
   readonly inode: number;
   readonly offset: number;
   readonly length: number;
+  /** Thread that waits for it, 0 where this daemon cannot see it. */
+  readonly pid: number;
+  /** Whether the bytes go past the page cache: such a read may end with EINTR. */
+  readonly direct: boolean;
   /** Times that it was given to the main thread before. */
   readonly attempt: number;
 }
+
+const O_DIRECT = 0o40000;
 
 const dot = Uint8Array.of(0x2e);
 const dotDot = Uint8Array.of(0x2e, 0x2e);
@@ -82,6 +88,8 @@ export class RequestHandler {
       inode: this.#word(InHeader.NODE_LOW) - 1,
       offset: this.#argument64(8),
       length: this.#argument(16),
+      pid: this.#word(InHeader.PID),
+      direct: (this.#argument(32) & O_DIRECT) !== 0,
       attempt: 0,
     };
   }

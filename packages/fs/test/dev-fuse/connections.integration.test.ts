@@ -2,6 +2,7 @@ import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterEach, describe, expect, it } from "vitest";
 import { createDevFuseDriver, type DevFuseDriver } from "../../src/dev-fuse/dev-fuse-driver.ts";
@@ -110,6 +111,39 @@ describe("connections", () => {
     reader.kill("SIGINT");
     await exited;
     expect(aborted).toBeGreaterThan(0);
+  });
+
+  it("let a page fault go on after a signal that its caller handles, and end when it is killed", async () => {
+    const { driver, folder } = await start();
+    let release: () => void = () => {};
+    const gate = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    let aborted = 0;
+    const layer = layerOf(folder, 1, [...plain, { path: "c", content: "c" }], {
+      local: false,
+      onFetch: (_inode: number, _offset: number, _length: number, signal: AbortSignal) =>
+        new Promise<void>((resolve, reject) => {
+          void gate.then(resolve);
+          signal.addEventListener("abort", () => reject(((aborted += 1), signal.reason)));
+        }),
+    });
+    const path = await driver.attach(layer);
+    const program = join(folder, "touch-mapped");
+    await run("gcc", ["-O1", "-o", program, fileURLToPath(new URL("touch-mapped.c", import.meta.url))]);
+    const handling = spawn(program, [`${path}/b`], { stdio: ["ignore", "pipe", "inherit"] });
+    const killed = spawn(program, [`${path}/c`], { stdio: "ignore" });
+    await until("both wait", () => layer.fetches >= 2);
+    const answer = once(handling.stdout, "data");
+    const ended = once(killed, "exit");
+    for (const child of [handling, killed]) child.kill("SIGUSR1");
+    // The kernel tells of the first signal only: the one that ends the program has to be found out.
+    killed.kill("SIGTERM");
+    await ended;
+    expect(handling.exitCode).toBeNull();
+    release();
+    expect(String((await answer)[0])).toBe("b\n");
+    expect(aborted).toBe(1);
   });
 
   it("answers EIO when bytes cannot be brought, and goes on", async () => {

@@ -124,7 +124,17 @@ describe("RequestHandler", () => {
     const { ask, index, handler } = serve([{ path: "f", content: "0123456789" }]);
     const low = index.lookup(0, Buffer.from("f")) + 1;
     expect(ask(Opcode.READ, 2, low, readArgs(4, 100)).length).toBe(Outcome.MISS);
-    expect(handler.miss).toEqual({ uniqueLow: 77, uniqueHigh: 0x80000000, layer: 1, inode: low - 1, offset: 4, length: 100, attempt: 0 });
+    expect(handler.miss).toEqual({
+      uniqueLow: 77,
+      uniqueHigh: 0x80000000,
+      layer: 1,
+      inode: low - 1,
+      offset: 4,
+      length: 100,
+      pid: 0,
+      direct: false,
+      attempt: 0,
+    });
     expect(ask(Opcode.READ, 2, low, readArgs(10, 100)).length).toBe(16);
     expect(ask(Opcode.READ, 2, low, readArgs(2 ** 40, 100)).length).toBe(16);
     expect(ask(Opcode.READ, 2, 1, readArgs(0, 100)).error).toBe(21);
