@@ -18,6 +18,7 @@ export { fromBytes, readerFromRead } from "./adapters/memory.ts";
 export type { FromUrlOptions } from "./adapters/url.ts";
 export { fromUrl } from "./adapters/url.ts";
 export { LAYER_DIGEST_ANNOTATION, TOC_DIGEST_ANNOTATION, UNCOMPRESSED_SIZE_ANNOTATION, ZSTD_ANNOTATION_PREFIXES } from "./annotations.ts";
+export { decodeFirstUse, encodeFirstUse, FIRST_USE_ANNOTATION } from "./first-use.ts";
 export type { Footer } from "./footer.ts";
 export { MAX_FOOTER_BYTES, parseFooter } from "./footer.ts";
 export type { LayerLimits } from "./limits.ts";

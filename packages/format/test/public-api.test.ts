@@ -6,6 +6,7 @@ it("exports these names and no others", () => {
   expect(Object.keys(main).sort()).toMatchInlineSnapshot(`
     [
       "DEFAULT_LIMITS",
+      "FIRST_USE_ANNOTATION",
       "LAYER_DIGEST_ANNOTATION",
       "MAX_FOOTER_BYTES",
       "NO_PREFETCH_LANDMARK",
@@ -18,10 +19,12 @@ it("exports these names and no others", () => {
       "asZipReader",
       "convertTar",
       "decodeChunk",
+      "decodeFirstUse",
       "decodeMember",
       "defaultCodecs",
       "device",
       "directory",
+      "encodeFirstUse",
       "fifo",
       "file",
       "fromAsyncBuffer",

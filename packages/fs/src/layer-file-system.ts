@@ -1,4 +1,5 @@
 import { stat } from "node:fs/promises";
+import { decodeFirstUse, FIRST_USE_ANNOTATION } from "@estargz/format";
 import {
   type AttachedLayer,
   type AttachRequest,
@@ -39,6 +40,8 @@ export interface LayerFileSystemStatistics {
 export interface LocalLayerFileSystem extends LayerFileSystem {
   readonly driver: Driver;
   statistics(): LayerFileSystemStatistics;
+  /** Chunks of an owner's layer that readers have had to wait for, in that order. Empty for unknown owners. */
+  firstUse(owner: string): readonly number[];
 }
 
 /**
@@ -177,7 +180,7 @@ class LocalFiles implements LocalLayerFileSystem {
     try {
       layer.addLocations(request.locations, this.#options.source);
       if (layer.path === undefined) await this.#show(layer, undefined);
-      this.#order(layer, request.prefetchBytes ?? 0);
+      this.#order(layer, request);
     } catch (error) {
       await this.detach(request.owner);
       throw error;
@@ -348,14 +351,29 @@ class LocalFiles implements LocalLayerFileSystem {
   }
 
   /** Says what of a layer is to be fetched first. */
-  #order(layer: HeldLayer, prefetchBytes: number): void {
+  #order(layer: HeldLayer, { prefetchBytes = 0, locations }: AttachRequest): void {
     const { fill, layerDigest, tocDigest } = layer;
     const { index } = fill.store;
     fill.rank = this.#nextRank++;
     fill.prefetchEnd = index.prefetchEnd ?? Math.min(prefetchBytes, index.payloadEnd);
     const paths = this.#options.recordedOrder?.({ layerDigest, tocDigest });
-    if (paths !== undefined) fill.recorded = chunksOf(index, paths);
+    const recorded = paths === undefined ? this.#annotatedFirstUse(locations, index.chunkCount) : chunksOf(index, paths);
+    if (recorded !== undefined) fill.recorded = recorded;
     this.#scheduler.pump();
+  }
+
+  /** What the image itself says of the order in which a start reads the layer. */
+  #annotatedFirstUse(locations: readonly LayerLocation[], chunkCount: number): number[] | undefined {
+    for (const { descriptor } of locations) {
+      const text = descriptor.annotations?.[FIRST_USE_ANNOTATION];
+      if (text === undefined) continue;
+      try {
+        return decodeFirstUse(text, chunkCount);
+      } catch (error) {
+        this.#logger.warn({ err: error, digest: descriptor.digest }, "an image's record of first use cannot be read: it is ignored");
+      }
+    }
+    return undefined;
   }
 
   async #keepRecord(layer: HeldLayer): Promise<void> {
@@ -402,6 +420,10 @@ class LocalFiles implements LocalLayerFileSystem {
     throw new EstargzError("UNAVAILABLE", `no source of layer ${layer.layerDigest} answers, and bytes of it are still missing`, {
       cause: errors.length === 1 ? errors[0] : new AggregateError(errors),
     });
+  }
+
+  firstUse(owner: string): readonly number[] {
+    return [...(this.#owners.get(owner)?.fill.firstUse ?? [])];
   }
 
   coverage(owner: string): LayerCoverage | undefined {
