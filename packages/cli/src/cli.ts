@@ -7,6 +7,7 @@ import { addDoctorCommand } from "./commands/doctor-command.ts";
 import { addInspectCommand } from "./commands/inspect-command.ts";
 import { addLsCommand } from "./commands/ls-command.ts";
 import { addMountCommand } from "./commands/mount-command.ts";
+import { addOptimizeCommand } from "./commands/optimize-command.ts";
 import { addRunCommand } from "./commands/run-command.ts";
 import { addVerifyCommand } from "./commands/verify-command.ts";
 import { describeError } from "./error-message.ts";
@@ -39,6 +40,7 @@ function createProgram(context: CliContext): Command {
     addDoctorCommand,
     addMountCommand,
     addRunCommand,
+    addOptimizeCommand,
   ]) {
     add(program, context);
   }

@@ -10,6 +10,8 @@ import { pushJson } from "./push-json.ts";
 export interface CopyOptions {
   /** Platforms of an index to take; a new index is written then. Default: everything, byte for byte. */
   readonly platforms?: readonly Platform[] | undefined;
+  /** Whether the destination's tag is set. Default true. */
+  readonly tagged?: boolean | undefined;
   /** Blobs that are copied at the same time. Default 3. */
   readonly concurrency?: number | undefined;
   /** Told about every byte that is read, and how many there will be. */
@@ -80,5 +82,5 @@ async function copyIndex(
  */
 export async function copyImage(source: ImageStore, destination: ImageStore, options: CopyOptions = {}): Promise<Descriptor> {
   const root = await source.fetchManifest(undefined, { signal: options.signal });
-  return copyManifest(source, destination, root, false, options);
+  return copyManifest(source, destination, root, options.tagged === false, options);
 }

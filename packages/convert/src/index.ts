@@ -15,6 +15,8 @@ export { convertImage } from "./convert-image.ts";
 export type { ConvertedLayer } from "./convert-layer.ts";
 export type { CopyOptions } from "./copy-image.ts";
 export { copyImage } from "./copy-image.ts";
+export type { OptimizeOptions } from "./optimize-image.ts";
+export { optimizeImage } from "./optimize-image.ts";
 export type { ConvertEvent, ConvertOptions } from "./options.ts";
 export type { RecordedFile } from "./record.ts";
 export { formatRecord, parseRecord } from "./record.ts";

@@ -1,8 +1,9 @@
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { TOC_DIGEST_ANNOTATION } from "@estargz/format";
+import { FIRST_USE_ANNOTATION, TOC_DIGEST_ANNOTATION } from "@estargz/format";
 import { type BackgroundPolicy, type MountedLayers, mountLayers } from "@estargz/fs";
 import { type Descriptor, EstargzError, isDigest, isEstargzError, type LayerLocation, type LayerSource } from "@estargz/interface";
+import { turnReadAheadOff } from "./kernel-read-ahead.ts";
 
 /** The layers of an image, shown as directories. */
 export interface MountedImage {
@@ -10,6 +11,8 @@ export interface MountedImage {
   readonly paths: readonly string[];
   /** A folder of this process' own beside the layers, for what is written; gone with {@link close}. */
   readonly scratch: string;
+  /** For each layer, the lowest first, the chunks that were waited for, in that order. */
+  firstUse(): readonly (readonly number[])[];
   /** Takes everything away; what was fetched stays in the state folder. Idempotent. */
   close(): Promise<void>;
 }
@@ -28,8 +31,13 @@ export interface MountImageOptions {
   readonly allowUnverified?: boolean | undefined;
   /** Default `full`: the rest of the image comes while it is used. */
   readonly background?: BackgroundPolicy | undefined;
+  /** Fetches nothing but what is read, so that {@link MountedImage.firstUse} is exact. Default false. */
+  readonly exact?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }
+
+/** No chunk comes but the ones that are asked for. */
+const EXACT = { background: "off", maxGapBytes: 0, neighbourBytes: 0, readAheadBytes: 0 } as const;
 
 function requests(options: MountImageOptions): Parameters<typeof mountLayers>[0]["layers"] {
   const { reference, layers, allowUnverified = false } = options;
@@ -42,14 +50,18 @@ function requests(options: MountImageOptions): Parameters<typeof mountLayers>[0]
         `${reference} is not an eStargz image: layer ${index + 1} of ${layers.length} names no TOC digest`,
       );
     }
-    return { locations: [{ reference, descriptor }], tocDigest, allowUnverified };
+    if (options.exact !== true) return { locations: [{ reference, descriptor }], tocDigest, allowUnverified };
+    // What an earlier record says would be fetched ahead, and missing in this one.
+    const { [FIRST_USE_ANNOTATION]: _former, ...annotations } = descriptor.annotations ?? {};
+    return { locations: [{ reference, descriptor: { ...descriptor, annotations } }], tocDigest, allowUnverified };
   });
 }
 
 async function mountIn(root: string, options: MountImageOptions): Promise<MountedLayers> {
   const { source, background = "full", externalToc, signal } = options;
   const toc = externalToc === undefined ? undefined : ({ descriptor }: LayerLocation) => externalToc(descriptor);
-  return mountLayers({ root, source, background, externalToc: toc, layers: requests(options), signal });
+  const exact = options.exact === true ? EXACT : {};
+  return mountLayers({ root, source, background, ...exact, externalToc: toc, layers: requests(options), signal });
 }
 
 /**
@@ -74,7 +86,10 @@ export async function mountImage(options: MountImageOptions): Promise<MountedIma
       // Another process uses the kept layers: slower, as nothing is local in a folder of our own, but it works.
       mounted = await mountIn(join(scratch, "layers"), options);
     }
-    return { paths: mounted.layers.map(({ path }) => path), scratch, close };
+    const { layers, fileSystem } = mounted;
+    if (options.exact === true) await turnReadAheadOff(layers.map(({ path }) => path));
+    const firstUse = (): readonly (readonly number[])[] => layers.map(({ owner }) => fileSystem.firstUse(owner));
+    return { paths: layers.map(({ path }) => path), scratch, firstUse, close };
   } catch (error) {
     await close();
     throw error;
