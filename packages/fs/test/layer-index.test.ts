@@ -142,7 +142,7 @@ describe("LayerIndex", () => {
         (list) => {
           const random = buildLayerIndex(makeLayer(list.map((name) => ({ path: `d/${name}`, content: "" }))).layer);
           const directory = find(random, "d");
-          const sorted = list.map((name) => Buffer.from(name)).sort(Buffer.compare);
+          const sorted = list.map((name) => Buffer.from(name)).sort((a, b) => Buffer.compare(a, b));
           expect(directory < 0 ? [] : names(random, directory)).toEqual(sorted.map(String));
           for (const name of list) expect(random.lookup(directory, Buffer.from(name))).toBeGreaterThan(0);
           expect(random.lookup(0, Buffer.from("no such name"))).toBe(-1);

@@ -206,6 +206,11 @@ const configSchema = z.object({
       attach_timeout_sec: key(seconds.min(1).max(3600), 30, "bound of opening one layer before containerd pulls it in full"),
       upperdir_label: key(flag, false, "tell the upper directory in a label"),
       remap_ids: key(flag, false, 'support id-mapped snapshots; needs capabilities = ["remap-ids"] in containerd\'s proxy_plugins'),
+      fast_absent_xattrs: key(
+        flag,
+        false,
+        "let the kernel answer questions for absent xattrs with EOPNOTSUPP: faster walks, but containerd's Diff service (commit, builds) fails",
+      ),
       mount_options: key(z.array(text), [], 'more overlay options, like "volatile"'),
     },
     "the snapshotter",

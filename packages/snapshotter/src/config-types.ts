@@ -36,6 +36,7 @@ export interface SnapshotterConfig {
     readonly attach_timeout_sec: number;
     readonly upperdir_label: boolean;
     readonly remap_ids: boolean;
+    readonly fast_absent_xattrs: boolean;
     readonly mount_options: readonly string[];
   };
   readonly cache: { readonly max_bytes: number };

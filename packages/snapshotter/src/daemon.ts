@@ -126,6 +126,7 @@ class Daemon implements SnapshotterDaemon {
       },
       upperDirectoryLabel: config.snapshotter.upperdir_label,
       remapIds: config.snapshotter.remap_ids,
+      fastAbsentXattrs: config.snapshotter.fast_absent_xattrs,
       mountOptions: config.snapshotter.mount_options,
       logger,
       metrics,

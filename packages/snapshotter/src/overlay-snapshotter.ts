@@ -44,6 +44,12 @@ export interface OverlaySnapshotterOptions {
   readonly upperDirectoryLabel?: boolean | undefined;
   /** Hands `uidmap`/`gidmap` on to containerd: set it together with `capabilities = ["remap-ids"]` there. Default false. */
   readonly remapIds?: boolean | undefined;
+  /**
+   * Lets the kernel answer questions for absent extended attributes with EOPNOTSUPP by itself, which saves a request for each file
+   * that is looked up through the overlay. containerd's Diff service takes that for an error, so neither commits nor builds
+   * work then. Default false.
+   */
+  readonly fastAbsentXattrs?: boolean | undefined;
   /** More overlay options, like `volatile`. Default none. */
   readonly mountOptions?: readonly string[] | undefined;
   readonly logger?: Logger | undefined;
@@ -215,7 +221,7 @@ class Overlay implements OverlaySnapshotter {
   async #pathOf(snapshot: StoredSnapshot, kind: SnapshotKind, signal: AbortSignal | undefined): Promise<string> {
     if (snapshot.remote === undefined) return this.#directories.upper(snapshot.id);
     const attached = this.#options.layers.get(String(snapshot.id));
-    if (attached !== undefined) return lowerPath(attached, kind);
+    if (attached !== undefined) return this.#lowerPath(attached, kind);
     try {
       await this.#remote.attach(snapshot.id, snapshot.remote, signal);
     } catch (error) {
@@ -228,7 +234,7 @@ class Overlay implements OverlaySnapshotter {
     const shown = this.#options.layers.get(String(snapshot.id));
     if (shown === undefined)
       throw new EstargzError("UNAVAILABLE", `layer ${snapshot.remote.layerDigest} went away while it was being shown`);
-    return lowerPath(shown, kind);
+    return this.#lowerPath(shown, kind);
   }
 
   async commit(request: CommitRequest, options: CallOptions = {}): Promise<void> {
@@ -342,6 +348,11 @@ class Overlay implements OverlaySnapshotter {
     }
   }
 
+  #lowerPath(layer: AttachedLayer, kind: SnapshotKind): string {
+    const isFast = kind !== "view" && this.#options.fastAbsentXattrs === true;
+    return isFast ? layer.path : (layer.viewPath ?? layer.path);
+  }
+
   counts(): Readonly<Record<SnapshotKind | "remote" | "fallback", number>> {
     const counts = { active: 0, view: 0, committed: 0, remote: 0, fallback: 0 };
     for (const snapshot of this.#store.all()) {
@@ -359,10 +370,6 @@ class Overlay implements OverlaySnapshotter {
     await this.#sync.close();
     this.#store.close();
   }
-}
-
-function lowerPath(layer: AttachedLayer, kind: SnapshotKind): string {
-  return kind === "view" ? (layer.viewPath ?? layer.path) : layer.path;
 }
 
 /**
