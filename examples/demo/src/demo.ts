@@ -114,7 +114,7 @@ async function run(bench: Bench): Promise<number> {
     (made) => made.close(),
   );
   signal.throwIfAborted();
-  const published = await publishImages({ image, registry: registry.address, options, progress, signal });
+  const published = await publishImages({ image, registry: registry.address, options, progress, resources, signal });
   const largest = image.layers.reduce((best, layer) => (layer.size > best.size ? layer : best));
   const link = await openLink(bench, registry, `/v2/${published[0]?.repository ?? ""}/blobs/${largest.digest}`);
   const ways = await measure(bench, link, published);

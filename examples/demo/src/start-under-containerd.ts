@@ -2,8 +2,8 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { startContainerd, waitForSocket } from "@estargz/testing";
 import { unlessInterrupted } from "./interruption.ts";
+import { estargzSnapshotter } from "./own-programs.ts";
 import { lastWords, type Program, runProgram, startProgram } from "./run-program.ts";
-import { snapshotterProgram } from "./snapshotter-program.ts";
 import type { StartedImage, StartOptions } from "./started-image.ts";
 
 async function startSnapshotter(folder: string, registry: string, options: StartOptions): Promise<string> {
@@ -14,12 +14,9 @@ async function startSnapshotter(folder: string, registry: string, options: Start
     config,
     `[snapshotter]\nunmount_on_exit = true\n\n[[resolver.host."${registry}".mirrors]]\nhost = "${registry}"\ninsecure = true\n`,
   );
-  const { command, args } = snapshotterProgram(["--address", socket, "--root", join(folder, "snapshots"), "--config", config]);
-  const program = await options.resources.make(
-    "estargz-snapshotter",
-    async () => startProgram(command, args),
-    (made) => made.stop(),
-  );
+  const args = ["--address", socket, "--root", join(folder, "snapshots"), "--config", config];
+  const program = estargzSnapshotter(args);
+  options.resources.add("estargz-snapshotter", () => program.stop());
   const alive = (): boolean => program.child.exitCode === null && program.child.signalCode === null;
   try {
     await unlessInterrupted(options.signal, waitForSocket(socket, { alive }));

@@ -1,22 +1,13 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { nodeFlags } from "@estargz/testing";
 import { unlessInterrupted } from "./interruption.ts";
+import { estargz, programFlags } from "./own-programs.ts";
 import { lastWords, type Program, startProgram } from "./run-program.ts";
 import type { StartedImage, StartOptions } from "./started-image.ts";
 
-const fromSource = process.execArgv.some((flag) => flag.includes("@estargz/source"));
-const flags = [...nodeFlags, ...(fromSource ? ["--conditions=@estargz/source"] : [])];
-
-/** The `estargz` command: from its sources when the demo runs from sources. */
-function estargz(args: readonly string[]): Program {
-  const main = new URL(fromSource ? "src/main.ts" : "bin/estargz.js", import.meta.resolve("@estargz/cli/package.json"));
-  return startProgram(process.execPath, [...flags, fileURLToPath(main), ...args]);
-}
-
 function plainRun(args: readonly string[]): Program {
-  return startProgram(process.execPath, [...flags, fileURLToPath(new URL("plain-run.ts", import.meta.url)), ...args]);
+  return startProgram(process.execPath, [...programFlags, fileURLToPath(new URL("plain-run.ts", import.meta.url)), ...args]);
 }
 
 /**

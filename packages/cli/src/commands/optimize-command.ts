@@ -59,6 +59,10 @@ async function record(
   }
 }
 
+function gather(value: string, before: string[] = []): string[] {
+  return [...before, value];
+}
+
 /** `estargz optimize SOURCE DESTINATION [COMMAND...]` */
 export function addOptimizeCommand(program: Command, context: CliContext): void {
   const command = program
@@ -68,10 +72,7 @@ export function addOptimizeCommand(program: Command, context: CliContext): void 
     .argument("<destination>")
     .argument("[command...]", "instead of the image's command")
     .option("--period <seconds>", "end a container that runs longer", parseInteger, 10)
-    .option("-e, --env <name=value>", "environment variable; may be given several times", (value: string, before: string[] = []) => [
-      ...before,
-      value,
-    ])
+    .option("-e, --env <name=value>", "environment variable; may be given several times", gather)
     .option("--platform <os/arch>", "image of an index to take")
     .option("--runtime <program>", "OCI runtime (default: runc)")
     .passThroughOptions();
