@@ -101,13 +101,9 @@ describe("the field's tools", () => {
       const manifest = (await containerd.ctr(["content", "get", /sha256:[0-9a-f]{64}/.exec(stdout)![0]])).stdout;
       const [{ digest, annotations }] = (JSON.parse(manifest) as { layers: [{ digest: string; annotations: Record<string, string> }] })
         .layers;
-      const layer = await openLayer(
-        await openFile(join(containerd.folder, "root/io.containerd.content.v1.content/blobs/sha256", digest.slice(7))),
-        {
-          annotations,
-        },
-      );
-      await layer.verify("full");
+      const blob = await openFile(join(containerd.folder, "root/io.containerd.content.v1.content/blobs/sha256", digest.slice(7)));
+      const layer = await openLayer(blob, { annotations });
+      await layer.verify("full").finally(() => blob.close?.());
       return layer.entries
         .map((entry) =>
           JSON.stringify([entry.path, entry.type, entry.mode, entry.uid, entry.size, entry.digest, entry.linkName, entry.linkCount]),
