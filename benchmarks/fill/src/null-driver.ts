@@ -7,7 +7,7 @@ export function nullDriver(): Driver {
     name: "dev-fuse",
     attach: async (layer) => `/nowhere/${layer.number}`,
     ready: nothing,
-    viewPath: () => undefined,
+    exactPath: () => undefined,
     detach: nothing,
     statistics: () => ({ requests: {}, misses: 0, errors: 0 }),
     close: nothing,

@@ -40,7 +40,7 @@ export function attachedLayer(owner: string, layer: HeldLayer): AttachedLayer {
   return {
     owner,
     path: layer.path ?? "",
-    viewPath: layer.viewPath,
+    exactPath: layer.exactPath,
     layerDigest: layer.layerDigest,
     tocDigest: layer.tocDigest,
     rootOwner: { uid: index.uid(0), gid: index.gid(0) },

@@ -58,7 +58,7 @@ export interface Driver {
    * then the kernel stops asking; programs that compare trees (containerd's Diff service) take that for an error.
    * `undefined` when both are the same.
    */
-  viewPath(number: number): string | undefined;
+  exactPath(number: number): string | undefined;
   /** Takes a layer away. Open files of it go on to be readable only until the driver closes. */
   detach(number: number): Promise<void>;
   statistics(): DriverStatistics;

@@ -15,8 +15,8 @@ export class HeldLayer {
   /** Name of its directory while somebody holds it. */
   number: number | undefined;
   path: string | undefined;
-  /** The same for views; see `Driver.viewPath`. */
-  viewPath: string | undefined;
+  /** The same with exact answers for absent xattrs; see `Driver.exactPath`. */
+  exactPath: string | undefined;
   lastUsedMs: number;
   lastErrorCode: string | undefined;
 

@@ -345,7 +345,7 @@ class LocalFiles implements LocalLayerFileSystem {
   async #show(layer: HeldLayer, number: number | undefined): Promise<void> {
     layer.number = number ?? this.#directory.takeNumber();
     layer.path = await this.driver.attach(layer.driverLayer(layer.number));
-    layer.viewPath = this.driver.viewPath(layer.number);
+    layer.exactPath = this.driver.exactPath(layer.number);
     layer.fill.attached = true;
     this.#scheduler.pump();
   }
@@ -450,7 +450,7 @@ class LocalFiles implements LocalLayerFileSystem {
     const { number } = layer;
     layer.number = undefined;
     layer.path = undefined;
-    layer.viewPath = undefined;
+    layer.exactPath = undefined;
     layer.fill.attached = false;
     if (number !== undefined) await this.driver.detach(number);
     if (layer.owners.size > 0) return;

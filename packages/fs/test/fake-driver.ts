@@ -19,7 +19,7 @@ export class FakeDriver implements Driver {
     this.isReady = true;
   }
 
-  viewPath(): undefined {
+  exactPath(): undefined {
     return undefined;
   }
 

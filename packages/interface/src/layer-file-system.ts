@@ -24,7 +24,7 @@ export interface AttachedLayer {
    * The same directory, where absent extended attributes are answered as on a local file system (ENODATA); at `path`
    * questions for them may fail with EOPNOTSUPP. Slower; for programs that compare trees. Default: `path`.
    */
-  readonly viewPath?: string | undefined;
+  readonly exactPath?: string | undefined;
   readonly layerDigest: Digest;
   readonly tocDigest: Digest;
   /** Owner of the layer's root directory: an overlay's upper directory takes it over. Default 0, 0. */

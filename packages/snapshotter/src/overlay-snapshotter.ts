@@ -350,7 +350,7 @@ class Overlay implements OverlaySnapshotter {
 
   #lowerPath(layer: AttachedLayer, kind: SnapshotKind): string {
     const isFast = kind !== "view" && this.#options.fastAbsentXattrs === true;
-    return isFast ? layer.path : (layer.viewPath ?? layer.path);
+    return isFast ? layer.path : (layer.exactPath ?? layer.path);
   }
 
   counts(): Readonly<Record<SnapshotKind | "remote" | "fallback", number>> {

@@ -34,7 +34,7 @@ export function classOf(index: LayerIndex, passthrough: boolean): ConnectionClas
 }
 
 /** The kind of mount that answers questions for absent extended attributes of a layer. */
-export function viewClassOf(connectionClass: ConnectionClass): ConnectionClass {
+export function exactClassOf(connectionClass: ConnectionClass): ConnectionClass {
   return connectionClass.xattrs ? connectionClass : connectionClasses.x;
 }
 

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { EstargzError } from "@estargz/interface";
 import type { Driver, DriverLayer, DriverStatistics } from "../driver.ts";
 import { KeeperClient } from "../keeper/keeper-client.ts";
-import { type ConnectionClass, classOf, connectionClasses, viewClassOf } from "./connection-class.ts";
+import { type ConnectionClass, classOf, connectionClasses, exactClassOf } from "./connection-class.ts";
 import { type DevFuseDriverOptions, type ResolvedOptions, resolveOptions } from "./dev-fuse-options.ts";
 import type { Handshake } from "./handshake.ts";
 import { Misses } from "./misses.ts";
@@ -49,7 +49,7 @@ interface Connection {
 
 interface Attached {
   readonly layer: DriverLayer;
-  /** Where it is shown: the mount whose path is given, and the one for views if that is another. */
+  /** Where it is shown: the mount whose path is given, and the one that is exact about absent xattrs if that is another. */
   readonly connections: readonly Connection[];
   /** After detach: entries that the kernel still knows, by mount and worker; unknown in mounts that were taken over. */
   lookups: Map<string, number> | undefined;
@@ -202,7 +202,7 @@ class DevFuse implements DevFuseDriver {
     }
     if (this.#attached.has(number)) throw new EstargzError("ALREADY_EXISTS", `layer number ${number} was attached before`);
     const connectionClass = classOf(index, this.#options.passthrough);
-    const classes = new Set([connectionClass, viewClassOf(connectionClass)]);
+    const classes = new Set([connectionClass, exactClassOf(connectionClass)]);
     const connections = await Promise.all([...classes].map((each) => this.#connectionFor(each)));
     this.#attached.set(number, { layer, connections, lookups: undefined });
     const message = { number, index: index.buffer, bitmap: store.bitmap, dataPath: store.dataPath };
@@ -215,7 +215,7 @@ class DevFuse implements DevFuseDriver {
     return join(this.#options.mountRoot, connectionClass.key, String(number));
   }
 
-  viewPath(number: number): string | undefined {
+  exactPath(number: number): string | undefined {
     const view = this.#attached.get(number)?.connections[1];
     return view === undefined ? undefined : join(view.mountPath, String(number));
   }

@@ -205,7 +205,7 @@ export class RequestHandler {
       case Opcode.RELEASE:
         return index.hasOwnFile(inode) && connection.handshake.passthrough ? Outcome.RELEASE : reply.status(0);
       case Opcode.GETXATTR:
-        // After ENOSYS the kernel never asks again, and programs see EOPNOTSUPP: see Driver.viewPath for those that cannot take it.
+        // After ENOSYS the kernel never asks again, and programs see EOPNOTSUPP: see Driver.exactPath for those that cannot take it.
         return connection.xattrs ? this.#sized(index.xattr(inode, this.#name(8, length))) : reply.status(Errno.ENOSYS);
       case Opcode.LISTXATTR:
         return connection.xattrs ? this.#sized(index.xattrNames(inode)) : reply.status(Errno.ENOSYS);

@@ -75,7 +75,7 @@ class FuseNativeDriver implements Driver {
     // Nothing is taken over.
   }
 
-  viewPath(): undefined {
+  exactPath(): undefined {
     return undefined;
   }
 

@@ -42,16 +42,16 @@ describe("connections", () => {
     const without = await driver.attach(layerOf(folder, 1, plain));
     const withThem = await driver.attach(layerOf(folder, 2, [{ path: "f", content: "x", xattrs: { "user.key": "value" } }]));
     expect([without, withThem].map((path) => path.slice(folder.length))).toEqual(["/m/n/1", "/m/x/2"]);
-    expect([driver.viewPath(1), driver.viewPath(2)]).toEqual([`${folder}/m/x/1`, undefined]);
+    expect([driver.exactPath(1), driver.exactPath(2)]).toEqual([`${folder}/m/x/1`, undefined]);
     const ask = (path: string): Promise<string> => shell(`getfattr -n user.absent ${path} 2>&1 || true`);
     expect(await ask(`${without}/b`)).toContain("Operation not supported");
     expect(await ask(`${without}/a/file`)).toContain("Operation not supported");
     expect(driver.statistics().requests["getxattr"]).toBe(1);
     expect(await shell(`getfattr --only-values -n user.key ${withThem}/f`)).toBe("value");
     expect(await ask(`${withThem}/f`)).toContain("No such attribute");
-    // The path for views answers as a local file system does, and shows the same.
-    expect(await ask(`${driver.viewPath(1)}/b`)).toContain("No such attribute");
-    expect(await shell(`cat ${driver.viewPath(1)}/a/file; diff -r ${driver.viewPath(1)} ${without}`)).toBe("content\n");
+    // The exact path answers as a local file system does, and shows the same.
+    expect(await ask(`${driver.exactPath(1)}/b`)).toContain("No such attribute");
+    expect(await shell(`cat ${driver.exactPath(1)}/a/file; diff -r ${driver.exactPath(1)} ${without}`)).toBe("content\n");
   });
 
   it("show a layer at once that is attached while others are read, and hide it when it is detached", async () => {
