@@ -149,7 +149,9 @@ function writeEntries(layer: Layer, plan: Plan, sections: Sections): number {
   let linkAt = 0;
   for (const entry of layer.entries) {
     const inode = entry.index;
-    writeAttributes(sections, inode, TYPE_BITS[entry.type] | (entry.mode & 0o7777), entry.linkCount, entry.mtimeNs);
+    // Linux knows no permissions of symbolic links: unpacked ones have them all, whatever their tar says.
+    const permissions = entry.type === "symlink" ? 0o777 : entry.mode & 0o7777;
+    writeAttributes(sections, inode, TYPE_BITS[entry.type] | permissions, entry.linkCount, entry.mtimeNs);
     sections.uid[inode] = entry.uid;
     sections.gid[inode] = entry.gid;
     sections.xattr[inode] = plan.xattrs.place(inode);

@@ -49,6 +49,7 @@ describe("LayerIndex", () => {
     ]);
     expect(text(index.link(find(index, "bin/link")))).toBe("../etc/ä");
     expect(index.size(find(index, "bin/link"))).toBe(9);
+    expect(index.mode(find(index, "bin/link"))).toBe(0o120777);
     expect(index.rdev(find(index, "dev/tty"))).toBe((300 & 0xff) | (5 << 8) | ((300 & ~0xff) << 12));
     expect(index.parent(tool)).toBe(bin);
   });
