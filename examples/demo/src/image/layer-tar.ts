@@ -104,7 +104,7 @@ export function createLayerTar(): LayerTar {
     const status = await lstat(source);
     if (status.isSymbolicLink()) {
       above(path, owner);
-      pack.entry(headers(path, owner, { type: "symlink", linkname: await readlink(source) }));
+      pack.entry(headers(path, owner, { type: "symlink", linkname: await readlink(source), mode: 0o777 }));
     } else if (status.isDirectory()) {
       directory(path, status.mode & 0o7777, owner);
       for (const name of (await readdir(source)).sort()) await copy(join(source, name), `${path}/${name}`, options);
@@ -123,7 +123,7 @@ export function createLayerTar(): LayerTar {
     },
     symlink(path, target, owner = rootOwner) {
       above(path, owner);
-      pack.entry(headers(path, owner, { type: "symlink", linkname: target }));
+      pack.entry(headers(path, owner, { type: "symlink", linkname: target, mode: 0o777 }));
     },
     hardLink(path, target, mode) {
       above(path, rootOwner);
