@@ -103,7 +103,8 @@ describe("the field's tools", () => {
         .layers;
       const blob = await openFile(join(containerd.folder, "root/io.containerd.content.v1.content/blobs/sha256", digest.slice(7)));
       const layer = await openLayer(blob, { annotations });
-      await layer.verify("full").finally(() => blob.close?.());
+      await layer.verify("full");
+      await blob.close?.();
       return layer.entries
         .map((entry) =>
           JSON.stringify([entry.path, entry.type, entry.mode, entry.uid, entry.size, entry.digest, entry.linkName, entry.linkCount]),

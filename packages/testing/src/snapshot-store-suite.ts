@@ -43,7 +43,7 @@ export interface SnapshotStoreSuiteOptions {
   /** Gives an empty store. Called before each test; the suite closes it. */
   setup(): SnapshotStoreUnderTest;
   /** Closes the store and opens it again from what it has kept; left out by stores that keep nothing. */
-  reopen?(store: SnapshotStoreUnderTest): SnapshotStoreUnderTest;
+  readonly reopen?: ((store: SnapshotStoreUnderTest) => SnapshotStoreUnderTest) | undefined;
 }
 
 /** What containerd expects of the metadata store of a snapshotter. */
