@@ -33,6 +33,8 @@ export class ShaperLink {
   connect(from: Socket, to: Socket, openAtMs: number): void {
     const flow: Flow = { from, to, waiting: [], waitingBytes: 0, paused: false, ended: false };
     this.#flows.push(flow);
+    // The delay is the link's: waiting for acknowledgements before small pieces leave would add 40 ms now and then.
+    to.setNoDelay(true);
     from.on("data", (bytes: Buffer) => {
       const atMs = Math.max(performance.now(), openAtMs);
       for (let at = 0; at < bytes.length; at += QUANTUM_BYTES) flow.waiting.push({ bytes: bytes.subarray(at, at + QUANTUM_BYTES), atMs });
