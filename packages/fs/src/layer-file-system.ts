@@ -211,12 +211,27 @@ class LocalFiles implements LocalLayerFileSystem {
   #expect(locations: readonly LayerLocation[], layerDigest: Digest): void {
     if (this.#expected.has(layerDigest)) return;
     const opening = this.#openRemote(locations, undefined, false).then(
-      ({ index }) => index,
+      ({ index, readers }) => {
+        this.#makeReady(index, layerDigest, locations, readers);
+        return index;
+      },
       () => undefined,
     );
     this.#expected.set(layerDigest, opening);
     // Kept for a while only: nobody may come.
     setTimeout(() => this.#expected.delete(layerDigest), 120_000).unref();
+  }
+
+  /** Makes the local store of an expected layer, so that who attaches it only has to show it. Nobody holds it until then. */
+  #makeReady(index: LayerIndex, layerDigest: Digest, locations: readonly LayerLocation[], readers: readonly ReaderAt[]): void {
+    const key = layerKey(layerDigest, index.tocDigest);
+    if (this.#closing.signal.aborted || this.#layers.has(key) || this.#opening.has(key)) return;
+    const make = async (): Promise<HeldLayer> =>
+      (await this.#openStored(key, layerDigest, locations, Date.now())) ?? this.#create(key, index, layerDigest, locations, readers);
+    const opening = make().finally(() => this.#opening.delete(key));
+    // Who attaches sees the error.
+    opening.catch(() => undefined);
+    this.#opening.set(key, opening);
   }
 
   /** Finds a layer in memory, on disk, or at its source. */
