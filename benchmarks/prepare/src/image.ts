@@ -10,13 +10,13 @@ function noise(seed: string, length: number): Uint8Array {
 }
 
 /** Pushes layers, each of some files, and gives their descriptors. */
-export async function pushLayers(reference: string, count: number, filesEach: number): Promise<Descriptor[]> {
+export async function pushLayers(reference: string, count: number, filesEach: number, seed: number): Promise<Descriptor[]> {
   await using client = createRegistryClient();
   const repository = client.repository(reference);
   const layers: Descriptor[] = [];
   for (let layer = 0; layer < count; layer += 1) {
     const entries = Array.from({ length: filesEach }, (_, index) =>
-      file(`layer-${layer}/file-${index}`, noise(`${layer} ${index}`, 20_000)),
+      file(`layer-${layer}/file-${index}`, noise(`${seed} ${layer} ${index}`, 20_000)),
     );
     const output = writeLayer(entries);
     const parts: Uint8Array[] = [];
