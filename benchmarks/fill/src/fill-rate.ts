@@ -60,7 +60,7 @@ async function writeAll(file: string, bytes: number): Promise<number> {
 }
 
 /** Fills a layer from a registry into a fresh store, without a mount. */
-export async function fillOnce(built: BuiltLayer, address: string, root: string): Promise<{ seconds: number; requests: number }> {
+async function fillOnce(built: BuiltLayer, address: string, root: string): Promise<{ seconds: number; requests: number }> {
   const client = createRegistryClient();
   const system = await createLayerFileSystem({ root, source: asLayerSource(client), driver: nullDriver(), background: "full" });
   // Threads are up, as in a daemon that runs already.

@@ -5,9 +5,7 @@ import {
   type AttachRequest,
   type Digest,
   EstargzError,
-  isEstargzError,
   type LayerCoverage,
-  type LayerFileSystem,
   type LayerLocation,
   type Logger,
   noLogger,
@@ -15,34 +13,21 @@ import {
 } from "@estargz/interface";
 import { attachedLayer, chunksOf, closeAll, digestOf, raceSignal, TOC_DIGEST_ANNOTATION, tocDigestOf } from "./attach-request.ts";
 import { createDriver } from "./create-driver.ts";
-import type { Driver, DriverStatistics } from "./driver.ts";
+import type { Driver } from "./driver.ts";
 import { startDecoderPool } from "./fill/decoder-pool.ts";
 import { createDigestTable, type DigestTable } from "./fill/digest-table.ts";
 import { LayerFill } from "./fill/layer-fill.ts";
 import { fillSettings } from "./fill/options.ts";
-import { FillScheduler, type FillStatistics } from "./fill/scheduler.ts";
+import { FillScheduler } from "./fill/scheduler.ts";
 import { HeldLayer } from "./held-layer.ts";
 import type { LayerFileSystemOptions } from "./layer-file-system-options.ts";
 import type { LayerIndex } from "./layer-index.ts";
+import type { LayerFileSystemStatistics, LocalLayerFileSystem } from "./local-layer-file-system.ts";
 import { type LayerOpener, startLayerOpener } from "./open/layer-opener.ts";
+import { openFromLocations } from "./open/open-from-locations.ts";
 import { createDiskBudget, type DiskBudget } from "./store/disk-budget.ts";
 import { type FileMarks, LayerStore, removeFolder } from "./store/layer-store.ts";
 import { layerKey, StoreDirectory } from "./store/store-directory.ts";
-
-/** Counts of a layer file system since its start. */
-export interface LayerFileSystemStatistics {
-  readonly fill: FillStatistics;
-  readonly driver: DriverStatistics;
-  readonly localBytes: number;
-}
-
-/** A {@link LayerFileSystem} with what this package can tell beyond the contract. */
-export interface LocalLayerFileSystem extends LayerFileSystem {
-  readonly driver: Driver;
-  statistics(): LayerFileSystemStatistics;
-  /** Chunks of an owner's layer that readers have had to wait for, in that order. Empty for unknown owners. */
-  firstUse(owner: string): readonly number[];
-}
 
 /**
  * Starts a file system of layers: takes over what an earlier process showed from the same `root`, without network, and
@@ -269,41 +254,13 @@ class LocalFiles implements LocalLayerFileSystem {
     return this.#create(`unverified-${this.#directory.takeNumber()}`, index, layerDigest, request.locations, readers);
   }
 
-  async #openRemote(
+  #openRemote(
     locations: readonly LayerLocation[],
     tocDigest: Digest | undefined,
     allowUnverified: boolean,
-  ): Promise<{ index: LayerIndex; readers: readonly ReaderAt[] }> {
-    const readers = locations.map((location) => this.#options.source.open(location));
-    const errors: unknown[] = [];
-    for (const [at, location] of locations.entries()) {
-      const blob = readers[at];
-      if (blob === undefined) continue;
-      try {
-        const { externalToc } = this.#options;
-        const index = await this.#opener.open({
-          blob,
-          layerDigest: location.descriptor.digest,
-          tocDigest,
-          allowUnverified,
-          annotations: location.descriptor.annotations,
-          externalToc: externalToc === undefined ? undefined : () => externalToc(location),
-          signal: this.#closing.signal,
-        });
-        return { index, readers };
-      } catch (error) {
-        errors.push(error);
-      }
-    }
-    if (errors.length === 1) throw errors[0];
-    const codes = errors.map((error) => (isEstargzError(error) ? error.code : "IO_ERROR"));
-    throw new EstargzError(
-      codes[0] ?? "UNAVAILABLE",
-      `the layer cannot be opened from any of its ${errors.length} locations (${codes.join(", ")})`,
-      {
-        cause: new AggregateError(errors),
-      },
-    );
+  ): Promise<{ readonly index: LayerIndex; readonly readers: readonly ReaderAt[] }> {
+    const { source, externalToc } = this.#options;
+    return openFromLocations(this.#opener, { source, locations, tocDigest, allowUnverified, externalToc, signal: this.#closing.signal });
   }
 
   async #openStored(

@@ -2,8 +2,9 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { AttachedLayer, AttachRequest } from "@estargz/interface";
-import { createLayerFileSystem, type LocalLayerFileSystem } from "./layer-file-system.ts";
+import { createLayerFileSystem } from "./layer-file-system.ts";
 import type { LayerFileSystemOptions } from "./layer-file-system-options.ts";
+import type { LocalLayerFileSystem } from "./local-layer-file-system.ts";
 
 /** Options of {@link mountLayers}. */
 export interface MountLayersOptions extends Omit<LayerFileSystemOptions, "root"> {

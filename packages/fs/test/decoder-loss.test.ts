@@ -49,6 +49,7 @@ it("a decoder that dies loses no read: what it had in hand is asked for again", 
         wake: () => {
           if (!isDead) setImmediate(work);
         },
+        setUrgent: () => undefined,
         async close() {
           decoder.take({ type: "close" });
         },

@@ -1,5 +1,4 @@
 import { readlinkSync } from "node:fs";
-import { setPriority } from "node:os";
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { nodeStoreFiles } from "../store/store-files.ts";
 import { Decoder, type DecoderOrder } from "./decoder.ts";
@@ -8,23 +7,22 @@ import { Decoder, type DecoderOrder } from "./decoder.ts";
 export interface DecodeWorkerData {
   /** One counter that main raises at each news; threads sleep on it. */
   readonly news: SharedArrayBuffer;
-  /** Added to the thread's niceness, 0 to 19. */
-  readonly nice: number;
+  /** The numbers of the decoders' threads, as the kernel knows them; this one's goes to `slot`. */
+  readonly threads: SharedArrayBuffer;
+  readonly slot: number;
   /** Whether libdeflate is used where there is one. */
   readonly native: boolean;
 }
 
-const { news, nice, native } = workerData as DecodeWorkerData;
+const { news, threads, slot, native } = workerData as DecodeWorkerData;
 const port = parentPort;
 
 if (port !== null) {
-  if (nice > 0) {
-    try {
-      // On Linux a priority belongs to the thread.
-      setPriority(Number(readlinkSync("/proc/thread-self").split("/").at(-1)), nice);
-    } catch {
-      // Only a courtesy.
-    }
+  // On Linux a priority belongs to the thread: main sets it by this number.
+  try {
+    Atomics.store(new Int32Array(threads), slot, Number(readlinkSync("/proc/thread-self").split("/").at(-1)));
+  } catch {
+    // Then all threads keep the priority of the process.
   }
   const counter = new Int32Array(news);
   const decoder = new Decoder(nodeStoreFiles, (results) => port.postMessage(results), { native });

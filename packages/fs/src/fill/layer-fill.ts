@@ -1,41 +1,23 @@
-import { EstargzError, type Logger, type ReaderAt } from "@estargz/interface";
+import { EstargzError, type ReaderAt } from "@estargz/interface";
+import { assembleRange } from "../store/assemble-range.ts";
 import { ChunkFiles } from "../store/chunk-files.ts";
 import type { LayerStore } from "../store/layer-store.ts";
 import { nodeStoreFiles } from "../store/store-files.ts";
 import type { ChunkResult } from "./decoder.ts";
-import type { FillSettings } from "./options.ts";
+import type { FillHost } from "./fill-host.ts";
+import { createGivenBytes, type GivenBytes } from "./given-bytes.ts";
 import { type BlobOrder, blobOrder, planSpans, type SpanPlan } from "./plan-spans.ts";
 import { createReadAhead, type ReadAhead } from "./read-ahead.ts";
+import { createSourceRotation, type SourceRotation } from "./source-rotation.ts";
 import type { FetchCause, TransferRun } from "./transfer-run.ts";
 import { createWaiter, type Waiter } from "./waiter.ts";
 
 /** Bits of a chunk's state in this process. */
 const State = { queued: 1, ahead: 2, checking: 4, copying: 8, counted: 16, bad: 32, noCopy: 64, keep: 128 } as const;
 
-/** Errors of a source that asking again does not cure. */
-const LASTING = new Set(["UNAUTHORIZED", "FORBIDDEN", "NOT_FOUND", "RANGE_UNSUPPORTED", "OUT_OF_RANGE", "INVALID_RESPONSE"]);
-const FIRST_RETRY_MS = 100;
-const LAST_RETRY_MS = 2000;
 const GIVEN_BYTES = 32 * 1024 * 1024;
 const MAX_READ_ENDS = 64;
 const SMALL_FILE_BYTES = 256 * 1024;
-
-/** What a layer's fill asks of the scheduler. */
-export interface FillHost {
-  readonly settings: FillSettings;
-  readonly logger: Logger;
-  /** Something is queued. */
-  pump(): void;
-  /** Asks a decoder to hash chunks of an earlier process. */
-  check(layer: LayerFill, chunks: readonly number[], urgent: boolean): void;
-  /** Asks a decoder to copy a chunk from another layer, or to write zeros; false if no layer has it. */
-  copy(layer: LayerFill, chunk: number): boolean;
-  /** Whether joining a transfer is sooner than asking anew. */
-  isWorthJoining(run: TransferRun, untilByte: number): boolean;
-  /** A write to the store failed. */
-  onStoreError(layer: LayerFill, code: string): void;
-  onMiss(layer: LayerFill, chunks: number): void;
-}
 
 /**
  * What is fetched of one layer: which chunks are wanted, by whom, and what becomes of them. Knows no threads and no
@@ -47,8 +29,6 @@ export class LayerFill {
   readonly inFlight: Map<number, TransferRun> = new Map();
   /** Requests for reads that somebody waits for. */
   demandRequests = 0;
-  /** No request before this time (performance.now()), after failures. */
-  retryAtMs = 0;
   /** Blob end of what is to be prefetched. */
   prefetchEnd = 0;
   /** Chunks in the order a former start used them. */
@@ -68,11 +48,8 @@ export class LayerFill {
   /** Where the last missing read of each file ended. */
   readonly #readEnds = new Map<number, number>();
   readonly #failures = new Map<number, number>();
-  readonly #given = new Map<number, Uint8Array>();
-  readonly #readers: ReaderAt[] = [];
-  #givenBytes = 0;
-  #reader = 0;
-  #failed = 0;
+  readonly #given: GivenBytes = createGivenBytes(GIVEN_BYTES);
+  readonly #sources: SourceRotation;
   #lastError: unknown;
   #lastByteMs = 0;
   #cursor = 0;
@@ -80,7 +57,7 @@ export class LayerFill {
 
   constructor(store: LayerStore, readers: readonly ReaderAt[], host: FillHost) {
     this.store = store;
-    this.#readers.push(...readers);
+    this.#sources = createSourceRotation(readers);
     this.#host = host;
     this.order = blobOrder(store.index);
     this.#readAhead = createReadAhead({ maxWindowBytes: host.settings.readAheadBytes });
@@ -93,14 +70,17 @@ export class LayerFill {
 
   /** Adds a place that the blob can be read from. */
   addReader(reader: ReaderAt): void {
-    this.#readers.push(reader);
+    this.#sources.add(reader);
   }
 
   /** The place to read from now. */
   reader(): ReaderAt {
-    const reader = this.#readers[this.#reader % this.#readers.length];
-    if (reader === undefined) throw new EstargzError("UNAVAILABLE", "the layer has no location to read it from");
-    return reader;
+    return this.#sources.current();
+  }
+
+  /** No request before this time (performance.now()), after failures. */
+  get retryAtMs(): number {
+    return this.#sources.retryAtMs;
   }
 
   /**
@@ -137,40 +117,14 @@ export class LayerFill {
         if (given.size === 0) return undefined;
       }
       // Asked for although it is there: whoever asks could not read it, so it gets the bytes.
-      const bytes = this.#assemble(inode, offset, end, first, last, given);
+      const bytes = this.#assemble(inode, offset, end, given);
       if (bytes !== undefined) return bytes;
       if (attempt > 2) throw new EstargzError("IO_ERROR", "local data cannot be read and does not stay when fetched again");
     }
   }
 
-  #assemble(
-    inode: number,
-    offset: number,
-    end: number,
-    first: number,
-    last: number,
-    given: ReadonlyMap<number, Uint8Array>,
-  ): Uint8Array | undefined {
-    const { index } = this.store;
-    const result = new Uint8Array(end - offset);
-    const unreadable: number[] = [];
-    for (let chunk = first; chunk <= last; chunk++) {
-      let bytes = given.get(chunk);
-      try {
-        bytes ??= this.#files.read(chunk);
-        if (bytes !== undefined && !given.has(chunk)) this.#files.verify(chunk, bytes);
-      } catch {
-        bytes = undefined;
-      }
-      if (bytes === undefined) {
-        unreadable.push(chunk);
-        continue;
-      }
-      const start = index.chunkFileOffset(chunk);
-      const from = Math.max(offset, start);
-      const to = Math.min(end, start + bytes.length);
-      if (to > from) result.set(bytes.subarray(from - start, to - start), from - offset);
-    }
+  #assemble(inode: number, offset: number, end: number, given: ReadonlyMap<number, Uint8Array>): Uint8Array | undefined {
+    const { result, unreadable } = assembleRange(this.#files, { inode, offset, end }, given);
     if (unreadable.length === 0) return result;
     this.#host.logger.warn({ inode, chunks: unreadable.length }, "local data of a layer is damaged or gone; it is fetched again");
     this.store.unshow(unreadable);
@@ -414,7 +368,7 @@ export class LayerFill {
   /** Bytes arrived. */
   onByte(): void {
     this.#lastByteMs = performance.now();
-    this.#failed = 0;
+    this.#sources.onByte();
   }
 
   /** A decoder reports what became of a chunk. */
@@ -432,7 +386,9 @@ export class LayerFill {
         break;
       case "bytes":
         if (result.storeError !== undefined) this.#host.onStoreError(this, result.storeError);
-        if (result.bytes !== undefined) this.#give(chunk, result.bytes);
+        if (result.bytes === undefined) break;
+        this.#given.add(chunk, result.bytes);
+        this.#settle(chunk, result.bytes);
         break;
       case "absent":
         if (this.#hasState(chunk, State.counted)) this.store.count(chunk, -1);
@@ -452,23 +408,9 @@ export class LayerFill {
     for (const waiter of waiters) waiter.settle(chunk, bytes);
   }
 
-  #give(chunk: number, bytes: Uint8Array): void {
-    const before = this.#given.get(chunk);
-    this.#givenBytes += bytes.length - (before?.length ?? 0);
-    this.#given.delete(chunk);
-    this.#given.set(chunk, bytes);
-    for (const [oldest, old] of this.#given) {
-      if (this.#givenBytes <= GIVEN_BYTES || oldest === chunk) break;
-      this.#given.delete(oldest);
-      this.#givenBytes -= old.length;
-    }
-    this.#settle(chunk, bytes);
-  }
-
   /** Forgets bytes that were held in memory because the disk did not take them, and lets the disk try again. */
   dropGiven(): void {
     this.#given.clear();
-    this.#givenBytes = 0;
     for (let chunk = 0; chunk < this.#state.length; chunk++) this.#setState(chunk, 0, State.keep);
   }
 
@@ -489,8 +431,8 @@ export class LayerFill {
     const error = new EstargzError(result.error?.code ?? "INVALID_COMPRESSION", result.error?.message ?? "damaged bytes");
     this.#lastError = error;
     this.#host.logger.error({ code: error.code, chunk, digest: this.store.index.tocDigest }, error.message);
-    this.#reader++;
-    if (count < this.#readers.length) {
+    this.#sources.rotate();
+    if (count < this.#sources.count) {
       this.#failures.set(chunk, count);
       this.#again(chunk);
       return;
@@ -509,16 +451,9 @@ export class LayerFill {
   /** A request failed; `chunks` are those it did not bring. */
   onFailure(run: TransferRun, chunks: readonly number[], error: unknown): void {
     this.#lastError = error;
-    this.#failed++;
-    this.#reader++;
     const code = error instanceof EstargzError ? error.code : undefined;
-    const isLasting = code !== undefined && LASTING.has(code) && this.#failed >= this.#readers.length;
-    const rounds = Math.floor(this.#failed / Math.max(1, this.#readers.length));
-    this.retryAtMs = rounds === 0 ? 0 : performance.now() + Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(10, rounds - 1));
-    this.#host.logger.warn(
-      { code, offset: run.shared.blobOffset, bytes: run.length, attempt: this.#failed },
-      "a request for a layer's bytes failed",
-    );
+    const isLasting = this.#sources.onFailure(code);
+    this.#host.logger.warn({ code, offset: run.shared.blobOffset, bytes: run.length }, "a request for a layer's bytes failed");
     for (const chunk of chunks) {
       if (this.inFlight.get(chunk) === run) this.inFlight.delete(chunk);
       if (isLasting) this.#reject(chunk, error);

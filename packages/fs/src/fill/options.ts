@@ -32,7 +32,7 @@ export interface FillOptions {
   readonly readAheadBytes?: number | undefined;
   /** Threads that decompress and verify. Default: one for each processor, at least 2, at most 8. */
   readonly decoderThreads?: number | undefined;
-  /** Niceness of these threads, 0 to 19, so that what runs from the layers comes first. Default 10. */
+  /** Niceness of these threads while nobody waits for what they do, 0 to 19; for root only. Default 15. */
   readonly decoderNice?: number | undefined;
   /** Whether gzip is decompressed by the system's libdeflate (Debian: libdeflate0), if there is one; else by zlib. Default true. */
   readonly libdeflate?: boolean | undefined;
@@ -66,7 +66,7 @@ export function fillSettings(options: FillOptions = {}): FillSettings {
     neighbourBytes: within("neighbourBytes", options.neighbourBytes ?? 64 * 1024, 0, MAX_REQUEST_BYTES),
     readAheadBytes: within("readAheadBytes", options.readAheadBytes ?? 8 * 1024 * 1024, 0, MAX_REQUEST_BYTES),
     decoderThreads: within("decoderThreads", options.decoderThreads ?? Math.min(8, Math.max(2, availableParallelism())), 1, 128),
-    decoderNice: within("decoderNice", options.decoderNice ?? 10, 0, 19),
+    decoderNice: within("decoderNice", options.decoderNice ?? 15, 0, 19),
     libdeflate: options.libdeflate ?? true,
   };
 }

@@ -1,27 +1,17 @@
-import { EstargzError, type Logger, type Metrics, PRIORITY_BACKGROUND, PRIORITY_ON_DEMAND, PRIORITY_PREFETCH } from "@estargz/interface";
+import { EstargzError, type Logger, PRIORITY_BACKGROUND, PRIORITY_ON_DEMAND, PRIORITY_PREFETCH } from "@estargz/interface";
 import { type Deferred, deferred } from "../deferred.ts";
 import type { ChunkResult, DecoderOrder } from "./decoder.ts";
 import type { DecoderPool } from "./decoder-pool.ts";
-import type { DigestTable } from "./digest-table.ts";
+import type { FillHost } from "./fill-host.ts";
 import { createFillMetrics, type FillMetrics } from "./fill-metrics.ts";
-import type { FillHost, LayerFill } from "./layer-fill.ts";
+import type { LayerFill } from "./layer-fill.ts";
 import { createLinkEstimate, type LinkEstimate } from "./link-estimate.ts";
 import type { FillSettings } from "./options.ts";
 import { excessBytes, type SpanPlan } from "./plan-spans.ts";
+import type { FillStatistics, SchedulerOptions } from "./scheduler-options.ts";
+import { createSpareBuffers, type SpareBuffers } from "./spare-buffers.ts";
 import { describeTransfer, TransferWord } from "./transfer.ts";
 import { type FetchCause, runTransfer, type TransferHost, type TransferRun } from "./transfer-run.ts";
-
-/** Counts of the fill, by cause, since the start. */
-export interface FillStatistics {
-  readonly requests: Readonly<Record<FetchCause, number>>;
-  readonly bytes: Readonly<Record<FetchCause, number>>;
-  /** Reads that had to wait for bytes. */
-  readonly misses: number;
-  /** Chunks copied from another layer instead of fetched. */
-  readonly copiedChunks: number;
-  /** Compressed bytes asked for that belong to no chunk that was missing: gaps, and members that are local already. */
-  readonly overfetchedBytes: number;
-}
 
 const PRIORITIES: Readonly<Record<FetchCause, number>> = {
   "on-demand": PRIORITY_ON_DEMAND,
@@ -32,18 +22,8 @@ const PRIORITIES: Readonly<Record<FetchCause, number>> = {
 /** A background request is held back at most this long at a time: its connection has to stay alive. */
 const MAX_PAUSE_MS = 1000;
 const STORE_RETRY_MS = 5000;
+const CALM_MS = 100;
 const STALL_CHECK_MS = 250;
-const MAX_SPARE_BUFFERS = 4;
-
-/** What the scheduler needs of its owner. */
-export interface SchedulerOptions {
-  readonly settings: FillSettings;
-  readonly logger: Logger;
-  readonly digests: DigestTable;
-  /** Makes room for bytes, if it may also by data of held layers; false when they cannot be kept. */
-  readonly reserve: (bytes: number, mayTake: boolean) => boolean;
-  readonly metrics?: Metrics | undefined;
-}
 
 /**
  * Orders everything that is fetched: reads that somebody waits for, read-ahead, prefetch, background. One for all layers;
@@ -62,10 +42,11 @@ export class FillScheduler implements FillHost, TransferHost {
   readonly #counts = { misses: 0, copiedChunks: 0, overfetchedBytes: 0 };
   readonly #requests: Record<FetchCause, number> = { "on-demand": 0, "read-ahead": 0, prefetch: 0, background: 0 };
   readonly #bytes: Record<FetchCause, number> = { "on-demand": 0, "read-ahead": 0, prefetch: 0, background: 0 };
-  readonly #spare: SharedArrayBuffer[] = [];
+  readonly #spare: SpareBuffers;
   readonly #stallTimer: NodeJS.Timeout;
   #pumping: NodeJS.Immediate | undefined;
   #wakeUp: NodeJS.Timeout | undefined;
+  #calmDown: NodeJS.Timeout | undefined;
   #nextId = 1;
   #demand = 0;
   #background = 0;
@@ -84,6 +65,7 @@ export class FillScheduler implements FillHost, TransferHost {
     this.logger = options.logger;
     this.#options = options;
     this.#metrics = createFillMetrics(options.metrics);
+    this.#spare = createSpareBuffers(options.settings.backgroundRequestBytes);
     this.#pool = startPool(
       (results) => this.#onResults(results),
       (error) => this.#onPoolFailure(error),
@@ -96,6 +78,7 @@ export class FillScheduler implements FillHost, TransferHost {
   add(layer: LayerFill): void {
     this.#layers.set(layer.store.id, layer);
     this.#links.set(layer, createLinkEstimate());
+    this.#pool.setUrgent(this.#calmDown !== undefined);
     // Whoever attaches a layer is about to read from it.
     this.#lastDemandMs = performance.now();
     this.order({ type: "layer", init: layer.store.init() });
@@ -193,7 +176,20 @@ export class FillScheduler implements FillHost, TransferHost {
     this.#pumpIn(STORE_RETRY_MS + 10);
   }
 
+  /** Somebody waits: the decoders are as good as anybody, until nobody has waited for a moment. */
+  #setUrgent(): void {
+    if (this.#calmDown === undefined) this.#pool.setUrgent(true);
+    clearTimeout(this.#calmDown);
+    this.#calmDown = setTimeout(() => {
+      this.#calmDown = undefined;
+      if (this.#demand > 0) this.#setUrgent();
+      else this.#pool.setUrgent(false);
+    }, CALM_MS);
+    this.#calmDown.unref();
+  }
+
   onMiss(_layer: LayerFill, _chunks: number): void {
+    this.#setUrgent();
     this.#counts.misses++;
     this.#metrics.misses.add(1);
     this.#lastDemandMs = performance.now();
@@ -290,7 +286,7 @@ export class FillScheduler implements FillHost, TransferHost {
       chunks: plan.chunks,
       priority: PRIORITIES[cause],
       keep: keep || !hasRoom,
-      bytes: this.#takeBuffer(plan.length),
+      bytes: this.#spare.take(plan.length),
     });
     const run: TransferRun = {
       shared,
@@ -314,6 +310,7 @@ export class FillScheduler implements FillHost, TransferHost {
     this.#metrics.overfetchedBytes.add(excess);
     this.#bytesInFlight += plan.length;
     if (isDemand) {
+      this.#setUrgent();
       this.#demand++;
       layer.demandRequests++;
     } else {
@@ -323,13 +320,6 @@ export class FillScheduler implements FillHost, TransferHost {
     this.order({ type: "transfer", transfer: shared });
     void this.#run(run, layer, isDemand);
     return true;
-  }
-
-  /** A buffer of a former request, if it fits: fresh memory costs as much as filling it. */
-  #takeBuffer(bytes: number): SharedArrayBuffer | undefined {
-    const size = this.settings.backgroundRequestBytes;
-    if (bytes > size || bytes < size / 2) return undefined;
-    return this.#spare.pop() ?? new SharedArrayBuffer(size);
   }
 
   async #run(run: TransferRun, layer: LayerFill, isDemand: boolean): Promise<void> {
@@ -370,8 +360,7 @@ export class FillScheduler implements FillHost, TransferHost {
   /** Forgets a request when it has ended and all its chunks are reported. */
   #finish(run: TransferRun): void {
     if (!run.ended || run.open.size > 0 || !this.#runs.delete(run.shared.id)) return;
-    if (this.#spare.length < MAX_SPARE_BUFFERS && run.shared.bytes.byteLength === this.settings.backgroundRequestBytes)
-      this.#spare.push(run.shared.bytes);
+    this.#spare.give(run.shared.bytes);
     this.#bytesInFlight -= run.length;
     this.#reservedBytes -= run.reservedBytes;
   }
@@ -459,6 +448,7 @@ export class FillScheduler implements FillHost, TransferHost {
     this.#closed = true;
     clearInterval(this.#stallTimer);
     clearTimeout(this.#wakeUp);
+    clearTimeout(this.#calmDown);
     if (this.#pumping !== undefined) clearImmediate(this.#pumping);
     this.#wakePaused();
     for (const { run } of this.#runs.values()) run.abort.abort(new EstargzError("CLOSED", "the layer file system was closed"));
