@@ -62,7 +62,13 @@ async function writeAll(file: string, bytes: number): Promise<number> {
 /** Fills a layer from a registry into a fresh store, without a mount. */
 async function fillOnce(built: BuiltLayer, address: string, root: string): Promise<{ seconds: number; requests: number }> {
   const client = createRegistryClient();
-  const system = await createLayerFileSystem({ root, source: asLayerSource(client), driver: nullDriver(), background: "full" });
+  const system = await createLayerFileSystem({
+    root,
+    source: asLayerSource(client),
+    driver: nullDriver(),
+    background: "full",
+    decoderNice: 0,
+  });
   // Threads are up, as in a daemon that runs already.
   await new Promise((resolve) => setTimeout(resolve, 500));
   const took = await seconds(async () => {
