@@ -1,19 +1,33 @@
-import type { LayerLocation, LayerSource, ReaderAt, ReadOptions } from "@estargz/interface";
+import { openLayer } from "@estargz/format";
+import type { Digest, LayerLocation, LayerSource, ReaderAt, ReadOptions } from "@estargz/interface";
 import { repositoryOf } from "./labels.ts";
 
 /**
- * Remembers which repositories have given bytes of which blobs.
+ * Remembers which repositories have given which blobs.
  *
  * A layer that is local already costs no request, so without this an image could name a layer of a private image and be
- * shown its files. With it, each repository has to give a byte of the blob once before its images see the local copy.
+ * shown its files. With it, the repository of each image has to show that it has the layer, too, before its images see the
+ * local copy: by the layer's table of contents, whose digest a registry that only claims to have it can't meet.
  */
 export interface AccessRecord {
   /** A source that remembers every successful read. Give this one to the file system. */
   readonly source: LayerSource;
   /** Whether the location's repository has given bytes of the blob since this process started. */
-  proven(location: LayerLocation): boolean;
-  /** Reads a byte of the blob from the location, unless it is proven. Rejects with what the source says. */
-  prove(location: LayerLocation, options?: { readonly signal?: AbortSignal | undefined }): Promise<void>;
+  hasRead(location: LayerLocation): boolean;
+  /**
+   * Fetches the layer's table of contents from the location and compares its digest, unless that was done before.
+   *
+   * @throws `DIGEST_MISMATCH` when the repository has something else under the blob's digest, and the source's codes.
+   */
+  prove(location: LayerLocation, tocDigest: Digest, options?: { readonly signal?: AbortSignal | undefined }): Promise<void>;
+}
+
+/** Options of {@link recordAccess}. */
+export interface RecordAccessOptions {
+  /** Opens a layer and checks its TOC's digest. Default: `openLayer` of `@estargz/format`. */
+  readonly verify?:
+    | ((blob: ReaderAt, location: LayerLocation, tocDigest: Digest, signal: AbortSignal | undefined) => Promise<unknown>)
+    | undefined;
 }
 
 /** How many (repository, blob) pairs are remembered; forgotten ones are proven again by a request. */
@@ -69,30 +83,38 @@ class RecordingReader implements ReaderAt {
   }
 }
 
-/** Wraps a source so that access to blobs is remembered; see {@link AccessRecord}. */
-export function recordAccess(source: LayerSource): AccessRecord {
-  const pairs = new Set<string>();
-  const remember = (key: string): void => {
-    if (pairs.has(key)) return;
-    if (pairs.size >= MAX_PAIRS) {
-      const [oldest] = pairs;
-      if (oldest !== undefined) pairs.delete(oldest);
+class Bounded extends Set<string> {
+  override add(key: string): this {
+    if (this.size >= MAX_PAIRS && !this.has(key)) {
+      const [oldest] = this;
+      if (oldest !== undefined) this.delete(oldest);
     }
-    pairs.add(key);
-  };
+    return super.add(key);
+  }
+}
+
+/** Wraps a source so that access to blobs is remembered; see {@link AccessRecord}. */
+export function recordAccess(source: LayerSource, options: RecordAccessOptions = {}): AccessRecord {
+  const read = new Bounded();
+  const proven = new Bounded();
+  const verify =
+    options.verify ??
+    ((blob, location, tocDigest, signal) => openLayer(blob, { tocDigest, annotations: location.descriptor.annotations, signal }));
   const recording: LayerSource = {
-    open: (location) => new RecordingReader(source.open(location), () => remember(keyOf(location))),
+    open: (location) => new RecordingReader(source.open(location), () => read.add(keyOf(location))),
   };
   return {
     source: recording,
-    proven: (location) => pairs.has(keyOf(location)),
-    async prove(location, options = {}) {
-      if (pairs.has(keyOf(location))) return;
-      const reader = recording.open(location);
+    hasRead: (location) => read.has(keyOf(location)),
+    async prove(location, tocDigest, { signal } = {}) {
+      const key = `${keyOf(location)} ${tocDigest}`;
+      if (proven.has(key)) return;
+      const blob = recording.open(location);
       try {
-        await reader.readAt(0, 1, options);
+        await verify(blob, location, tocDigest, signal);
+        proven.add(key);
       } finally {
-        await reader.close?.();
+        await blob.close?.();
       }
     },
   };

@@ -1,11 +1,12 @@
 import { mkdir } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
 import type { ConnectRouter } from "@connectrpc/connect";
+import { openLayer } from "@estargz/format";
 import { createLayerFileSystem, type LayerFileSystemOptions, type LocalLayerFileSystem } from "@estargz/fs";
-import type { Logger } from "@estargz/interface";
+import type { LayerLocation, Logger } from "@estargz/interface";
 import { EstargzError, noLogger } from "@estargz/interface";
 import { createRegistryClient, fetchExternalToc, type RegistryClient } from "@estargz/registry";
-import { recordAccess } from "./access-record.ts";
+import { type AccessRecord, recordAccess } from "./access-record.ts";
 import { type AdminServer, serveAdmin } from "./admin-server.ts";
 import { parseConfig } from "./config.ts";
 import type { SnapshotterConfig } from "./config-types.ts";
@@ -61,6 +62,22 @@ function fileSystemOptions(options: StartSnapshotterOptions, config: Snapshotter
   };
 }
 
+/** The TOC of a layer that is stored in an image of its own. */
+function externalToc(client: RegistryClient, { reference, descriptor }: LayerLocation): Promise<Uint8Array> {
+  return fetchExternalToc(client.repository(reference), descriptor.digest);
+}
+
+/** The registries as a source, with a record of which repository has which layer. */
+function accessOf(client: RegistryClient): AccessRecord {
+  const source = { open: (location: LayerLocation) => client.openBlob(location) };
+  return recordAccess(source, {
+    verify: (blob, location, tocDigest, signal) => {
+      const { annotations } = location.descriptor;
+      return openLayer(blob, { tocDigest, annotations, externalToc: () => externalToc(client, location), signal });
+    },
+  });
+}
+
 /** Everything that was started, so that all of it can be ended, also after a start that failed half-way. */
 class Daemon implements SnapshotterDaemon {
   readonly address: string;
@@ -106,11 +123,11 @@ class Daemon implements SnapshotterDaemon {
       metrics,
     });
     const client = this.#client;
-    const access = recordAccess({ open: (location) => client.openBlob(location) });
+    const access = accessOf(client);
     const layers = await createLayerFileSystem({
       ...fileSystemOptions(options, config),
       source: access.source,
-      externalToc: ({ reference, descriptor }) => fetchExternalToc(client.repository(reference), descriptor.digest),
+      externalToc: (location) => externalToc(client, location),
       metrics,
     });
     this.#layers = layers;

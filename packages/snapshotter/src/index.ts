@@ -3,7 +3,7 @@
  *
  * @packageDocumentation
  */
-export type { AccessRecord } from "./access-record.ts";
+export type { AccessRecord, RecordAccessOptions } from "./access-record.ts";
 export { recordAccess } from "./access-record.ts";
 export type { ConnectSnapshotterOptions } from "./client.ts";
 export { connectSnapshotter } from "./client.ts";

@@ -113,7 +113,7 @@ export class RemoteLayers {
     if (!sameContent || (wanted.tocDigest === undefined && !known)) {
       return fallbackNote("TARGET_CONFLICT", `${wanted.ref} is held by another image with other content`);
     }
-    if (!known) await this.#proveAll(wanted.locations, signal);
+    if (!known) await this.#prove(wanted, signal);
     const locations = mergeLocations(held.locations, wanted.locations);
     if (locations.length > held.locations.length) this.#options.store.setLocations(existing.id, locations);
     if (locations.length > held.locations.length || this.#options.layers.get(String(existing.id)) === undefined) {
@@ -126,10 +126,13 @@ export class RemoteLayers {
     const { layers, store, reserveId } = this.#options;
     const id = reserveId();
     this.#attaching.add(id);
-    const known = store.findLayer(remote.layerDigest).some((snapshot) => this.#knows(snapshot.remote, remote.locations));
+    const held = store.findLayer(remote.layerDigest);
+    const known = held.some((snapshot) => this.#knows(snapshot.remote, remote.locations));
     try {
       await this.attach(id, remote, signal);
-      if (!known) await this.#proveAll(remote.locations, signal);
+      // Where others hold the layer, or nothing was read for it, it was local: its own repository has to show that it has it.
+      const wasLocal = held.length > 0 || !remote.locations.every((location) => this.#options.access?.hasRead(location) ?? true);
+      if (!known && wasLocal) await this.#prove(remote, signal);
       store.create({
         id,
         name: store.has(remote.ref) ? `${remote.ref}@${id}` : remote.ref,
@@ -158,10 +161,12 @@ export class RemoteLayers {
     return locations.every((location) => repositories.has(repositoryOf(location.reference)));
   }
 
-  async #proveAll(locations: readonly LayerLocation[], signal: AbortSignal): Promise<void> {
+  /** Has an image's repository show that it has the layer. Unverified layers are never shared, so nothing is to be shown. */
+  async #prove(remote: RemoteLayer, signal: AbortSignal): Promise<void> {
     const { access } = this.#options;
-    if (access === undefined) return;
-    await Promise.all(locations.map((location) => access.prove(location, { signal })));
+    const { tocDigest } = remote;
+    if (access === undefined || tocDigest === undefined) return;
+    await Promise.all(remote.locations.map((location) => access.prove(location, tocDigest, { signal })));
   }
 
   /** Shows a layer for a snapshot id; also after a restart. */

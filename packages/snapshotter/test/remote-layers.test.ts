@@ -49,7 +49,7 @@ let snapshotter: Snapshotter;
 let logged: { fields: LogFields; message: string }[];
 
 async function start(options: Partial<OverlaySnapshotterOptions> = {}): Promise<void> {
-  const access = recordAccess(source);
+  const access = recordAccess(source, { verify: (blob) => blob.readAt(0, 1) });
   layers.failure = async (request) => {
     const [location] = request.locations;
     // The real file system reads the blob's end when the layer isn't local yet.
