@@ -53,7 +53,7 @@ export async function startUnderContainerd(options: StartOptions): Promise<Start
   );
   signal.throwIfAborted();
   const ctr = (name: string, args: readonly string[]): Program => {
-    const program = startProgram("ctr-remote", ["--address", containerd.address, ...args]);
+    const program = startProgram("ctr-remote", ["--address", containerd.address, "--namespace", containerd.namespace, ...args]);
     resources.add(name, () => program.stop("SIGKILL"));
     return program;
   };

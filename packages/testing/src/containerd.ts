@@ -1,4 +1,5 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { createWriteStream } from "node:fs";
 import { access, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
@@ -30,7 +31,7 @@ export interface CommandResult {
 
 /** Options of {@link Containerd.ctr}. */
 export interface CtrOptions {
-  /** containerd's namespace. Default `default`. */
+  /** containerd's namespace. Default {@link Containerd.namespace}. */
   readonly namespace?: string | undefined;
   /** Gives the result of a failed command instead of throwing. Default false. */
   readonly allowFailure?: boolean | undefined;
@@ -48,6 +49,11 @@ export interface Containerd extends AsyncDisposable {
   /** Its gRPC socket (CRI as well). */
   readonly address: string;
   readonly folder: string;
+  /**
+   * Its namespace: a name of its own, as runc keeps containers by namespace and id for the whole machine, and two of these daemons may run
+   * containers of one id at once.
+   */
+  readonly namespace: string;
   /** File that holds its output. */
   readonly logPath: string;
   readonly pid: number | undefined;
@@ -209,6 +215,7 @@ async function removeTasks(ctr: Containerd["ctr"]): Promise<void> {
 class OwnContainerd implements Containerd {
   readonly address: string;
   readonly folder: string;
+  readonly namespace: string;
   readonly logPath: string;
   readonly #options: StartContainerdOptions;
   #child: ChildProcess | undefined;
@@ -217,6 +224,7 @@ class OwnContainerd implements Containerd {
   constructor(folder: string, options: StartContainerdOptions) {
     this.folder = folder;
     this.address = join(folder, "containerd.sock");
+    this.namespace = `test-${createHash("sha256").update(folder).digest("hex").slice(0, 12)}`;
     this.logPath = join(folder, "containerd.log");
     this.#options = options;
   }
@@ -246,7 +254,7 @@ class OwnContainerd implements Containerd {
   }
 
   async ctr(args: readonly string[], options: CtrOptions = {}): Promise<CommandResult> {
-    const all = ["--address", this.address, "--namespace", options.namespace ?? "default", ...args];
+    const all = ["--address", this.address, "--namespace", options.namespace ?? this.namespace, ...args];
     const result = await runCommand(options.binary ?? "ctr", all, options);
     if (result.code !== 0 && options.allowFailure !== true) {
       throw new Error(`${options.binary ?? "ctr"} ${args.join(" ")} ended with ${result.code}:\n${result.stdout}\n${result.stderr}`);
@@ -283,6 +291,7 @@ class OwnContainerd implements Containerd {
     await killInits(this.folder);
     for (const pid of await shims(this.address)) signalProcess(pid, "SIGKILL");
     await unmountBelow(this.folder);
+    await rm(join("/run/containerd/runc", this.namespace), { recursive: true, force: true });
     if (this.#options.folder === undefined) await rm(this.folder, { recursive: true, force: true, maxRetries: 5 });
   }
 
