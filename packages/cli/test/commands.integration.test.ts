@@ -161,7 +161,7 @@ describe("one line says what is wrong and what to do", () => {
   test("help is no error", async () => {
     const { code, stdout } = await estargz(["--help"]);
     expect(code).toBe(0);
-    for (const name of ["convert", "copy", "inspect", "ls", "cat", "verify", "mount", "run", "doctor"])
+    for (const name of ["convert", "copy", "inspect", "ls", "cat", "verify", "mount", "run", "optimize", "doctor"])
       expect(stdout).toContain(`  ${name}`);
   });
 });

@@ -120,6 +120,35 @@ describe("estargz run", () => {
   });
 });
 
+describe("estargz optimize", () => {
+  const optimized = (): string => `${registry.address}/cli/run:optimized`;
+
+  test("records a start; a run of the result fetches that ahead and reads the same", async () => {
+    const first = await estargz(["optimize", image, optimized()]);
+    expect(first).toMatchObject({ code: 0, stderr: expect.stringMatching(/^estargz: \d+ chunks of 2 layers are read by a start\n$/) });
+    expect(first.stdout).toContain(message);
+    const layers = async (name: string): Promise<string[]> =>
+      JSON.parse((await estargz(["inspect", name, "--json"])).stdout).layers.map((layer: { digest: string }) => layer.digest);
+    expect(await layers(optimized())).toEqual(await layers(image));
+    const args = ["run", "--root", join(folder, "o"), "--background", "off", optimized()];
+    expect(await estargz(args)).toEqual({ code: 0, stdout: message, stderr: "" });
+  });
+
+  test("ends what runs for ever after its period", async () => {
+    const args = ["optimize", "--period", "1", image, optimized(), "/bin/sh", "-c", "echo up; while :; do :; done"];
+    const { code, stdout } = await estargz(args);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^up\n.*:optimized@sha256:/);
+  });
+
+  test("takes no failing start for an example", async () => {
+    const { code, stderr } = await estargz(["optimize", image, `${registry.address}/cli/run:failed`, "/bin/sh", "-c", "exit 3"]);
+    expect(code).toBe(1);
+    expect(stderr).toBe("estargz: the container ended with 3: its start is no example for others\n");
+    expect((await estargz(["inspect", `${registry.address}/cli/run:failed`])).code).toBe(1);
+  });
+});
+
 describe("estargz mount", () => {
   test("shows the image's tree until it is told to end", async () => {
     const target = join(folder, "tree");
