@@ -149,6 +149,9 @@ async function main(): Promise<number> {
     );
     const containerd = options.withoutContainerd || !(await canRunContainerd(progress));
     return await run({ options: { ...options, withoutContainerd: containerd }, folder, progress, resources, signal });
+  } catch (error) {
+    // What fails after an interruption fails because of it: programs end, connections break.
+    throw signal.aborted ? signal.reason : error;
   } finally {
     const failures = await resources.release();
     for (const failure of failures) progress.say(`could not be taken away: ${failure}`);

@@ -44,7 +44,8 @@ describe("the demo", () => {
     demo = await startDemo(["--small"]);
     await demo.shows(text);
     demo.child.kill(signal);
-    expect(await demo.ended).toBe(expected);
+    const code = await demo.ended;
+    expect({ code, output: code === expected ? "" : demo.output() }).toEqual({ code: expected, output: "" });
     expect(await demo.leftovers()).toEqual([]);
   });
 

@@ -98,6 +98,11 @@ export class TestNode {
   async restartDaemon(signal: NodeJS.Signals): Promise<void> {
     await this.daemon.end(signal);
     await this.daemon.start();
+    await this.reached();
+  }
+
+  /** Waits until containerd has connected to the running daemon again: its client tries again in growing intervals. */
+  async reached(): Promise<void> {
     await eventually("containerd reaches the new daemon", async () => {
       // A list is answered from containerd's own database: only a change gets through to the snapshotter.
       const { code } = await this.containerd.ctr(["snapshots", "--snapshotter=estargz", "prepare", "probe"], { allowFailure: true });

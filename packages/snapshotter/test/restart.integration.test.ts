@@ -30,6 +30,7 @@ describe("containers while their snapshotter comes and goes", () => {
     }
     for (const reader of readers) await reader.readsAll();
     for (const reader of readers) expect(await reader.complaints()).toEqual([]);
+    await node.reached();
   });
 
   it("notice nothing of 5 restarts of containerd, and exec works after each", async () => {
