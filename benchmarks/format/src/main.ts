@@ -1,5 +1,5 @@
 import { readdirSync } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { cpus, tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -78,5 +78,6 @@ print(results);
 if (!tiny) {
   const date = new Date().toISOString().slice(0, 10);
   const machine = { node: process.version, zlib: process.versions.zlib, cpu: cpus()[0]?.model, cores: cpus().length };
+  await mkdir(new URL("../results/", import.meta.url), { recursive: true });
   await writeFile(new URL(`../results/${date}.json`, import.meta.url), `${JSON.stringify({ date, machine, results }, null, 2)}\n`);
 }
