@@ -98,7 +98,9 @@ int main(int argc, char **argv) {
         if (!strcmp(kind, "read")) {
           int fd = open(paths[i], O_RDONLY);
           if (fd < 0) fail(paths[i]);
-          while (read(fd, buffer, sizeof buffer) > 0) {}
+          long n;
+          while ((n = read(fd, buffer, sizeof buffer)) > 0) {}
+          if (n < 0) fail(paths[i]);
           close(fd);
         } else if (!strcmp(kind, "absent")) {
           sprintf(buffer, "%s.no", paths[i]);

@@ -9,7 +9,10 @@ export interface DriverStore {
    * if it is gone.
    */
   readonly dataPath: string;
-  /** One bit a chunk, least significant first: set once the chunk's verified bytes are in the data file. Shared between threads. */
+  /**
+   * One bit a chunk, least significant first: set once the chunk's verified bytes are in the data file. Shared between threads.
+   * Of any length that holds the bits: read it by bytes.
+   */
   readonly bitmap: SharedArrayBuffer;
   /**
    * Path of a wholly local file's own backing file (offset 0 is the file's offset 0), if it has one. For passthrough:

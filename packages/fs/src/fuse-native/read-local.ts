@@ -1,7 +1,6 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { dataFilePath } from "../data-file-path.ts";
 import type { DriverLayer } from "../driver.ts";
-import { hasBit } from "../store/bits.ts";
 
 const MAX_OPEN = 64;
 
@@ -12,9 +11,11 @@ export class LocalReader {
   /** Whether every chunk of a range is local. */
   isLocal(layer: DriverLayer, inode: number, offset: number, length: number): boolean {
     const { index } = layer;
-    const words = new Int32Array(layer.store.bitmap);
+    const bitmap = new Uint8Array(layer.store.bitmap);
+    const first = index.chunkAt(inode, offset);
     const last = index.chunkAt(inode, offset + length - 1);
-    for (let chunk = index.chunkAt(inode, offset); chunk <= last; chunk++) if (chunk < 0 || !hasBit(words, chunk)) return false;
+    if (first < 0) return false;
+    for (let chunk = first; chunk <= last; chunk++) if ((((bitmap[chunk >>> 3] ?? 0) >>> (chunk & 7)) & 1) === 0) return false;
     return true;
   }
 
