@@ -25,6 +25,8 @@ export interface OpenLayerOptions extends ReadOptions {
 
 // Without a size the blob is a layer of an image that is being opened with all its others: ten such reads still fit into a round trip.
 const DEFAULT_TAIL_BYTES = 48 << 10;
+/** Most bytes that are read at once because an annotation says that the TOC starts there. */
+const MAX_HINTED_TAIL_BYTES = 16 << 20;
 
 /**
  * Opens a layer: finds its format by its footer, reads its TOC, compares it with the expected digest and only then parses it.
@@ -144,7 +146,9 @@ function tailLength(size: number | undefined, asked: number | undefined, hint: F
     return Math.max(asked, MAX_FOOTER_BYTES);
   }
   if (size === undefined) return DEFAULT_TAIL_BYTES;
-  if (hint?.kind === "zstd" && hint.tocOffset < size) return Math.max(size - hint.tocOffset, MAX_FOOTER_BYTES);
+  const hinted = hint?.kind === "zstd" && hint.tocOffset < size ? size - hint.tocOffset : Number.POSITIVE_INFINITY;
+  // An annotation that names a place far from the end is taken for a lie until the footer says the same.
+  if (hinted <= MAX_HINTED_TAIL_BYTES) return Math.max(hinted, MAX_FOOTER_BYTES);
   // A TOC takes about 1 % of a layer of ordinary files.
   return Math.max(64 << 10, Math.min(2 << 20, Math.ceil(size / 50)));
 }

@@ -200,6 +200,24 @@ describe("zstd:chunked of containers/storage", () => {
     expect(await codeOf(openLayer(fromBytes(blob), { annotations: { ...annotations, [position]: "1:2:3:4" } }))).toBe("INVALID_FOOTER");
   });
 
+  it("believes an annotation that names a far place only once the footer says so", async () => {
+    const { blob, annotations } = currentZstdChunked(10);
+    const position = Object.keys(annotations)[1]!;
+    const size = 100 * 2 ** 30;
+    const asked: number[] = [];
+    const huge: ReaderAt = {
+      ...fromBytes(blob),
+      size,
+      readTail: async (length) => {
+        asked.push(length);
+        throw new Error("stop");
+      },
+    };
+    const lie = { ...annotations, [position]: "8:100:100:1" };
+    await expect(openLayer(huge, { annotations: lie })).rejects.toThrow("stop");
+    expect(asked[0]).toBeLessThan(17 * 2 ** 20);
+  });
+
   it("cuts long runs of zeros, so that no one has to hold them", async () => {
     const { blob, annotations } = currentZstdChunked(9_000_000);
     const layer = await openLayer(fromBytes(blob), { annotations });
@@ -250,6 +268,43 @@ describe("entries that a later one replaces", () => {
   });
 });
 
+describe("what a hostile TOC names", () => {
+  const open = (entries: readonly object[]): Layer => {
+    const tocBytes = new TextEncoder().encode(JSON.stringify({ version: 1, entries }));
+    return openLayerFromToc({
+      blob: fromBytes(new Uint8Array(8)),
+      tocBytes,
+      format: "zstd:chunked",
+      blobSize: 8,
+      payloadEnd: 8,
+      allowUnverified: true,
+    });
+  };
+
+  it.each(["a//", "a///", "//a//", "./a//."])("has no empty names: %s", (name) => {
+    const layer = open([{ name, type: "dir" }]);
+    expect(layer.children(layer.root).map((child) => child.name)).toEqual(["a"]);
+    expect(layer.children(layer.lookup("a")!)).toEqual([]);
+  });
+
+  it("may be larger than memory: it can be streamed, and reading it at once is a typed error", async () => {
+    const size = 4_000_000_000_000;
+    const layer = open([{ name: "f", type: "reg", size, chunkType: "zeros" }]);
+    expect(await codeOf(layer.readFile(layer.lookup("f")!))).toBe("LIMIT_EXCEEDED");
+    for await (const bytes of layer.streamFile(layer.lookup("f")!)) {
+      expect(bytes.length).toBe(4 << 20);
+      break;
+    }
+  });
+
+  it.each(["2026-13-01T00:00:00Z", "2026-02-30T00:00:00Z", "2026-01-01T25:00:00Z", "yesterday"])(
+    "has a time of %s, which is the epoch",
+    (modtime) => {
+      expect(open([{ name: "f", type: "dir", modtime }]).lookup("f")?.mtimeNs).toBe(0n);
+    },
+  );
+});
+
 describe("a folder", () => {
   it("becomes a layer", async () => {
     const folder = mkdtempSync(join(tmpdir(), "estargz-format-"));
@@ -271,6 +326,7 @@ describe("a folder", () => {
       expect(layer.lookup("link")).toBeUndefined();
       await blob.close?.();
       expect(await codeOf(openFile(join(folder, "none")))).toBe("NOT_FOUND");
+      expect(await codeOf(openFile(folder))).toBe("IO_ERROR");
     } finally {
       rmSync(folder, { recursive: true });
     }

@@ -132,6 +132,15 @@ describe("tar flavours", () => {
     expect(await codeOf(layer.verify("full"))).toBe("no error");
   });
 
+  it("reads a long map of PAX 1.0 in one go, and refuses one without an end", async () => {
+    const pax = { "GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "200000", "GNU.sparse.name": "f" };
+    const map = `${50_000}\n${Array.from({ length: 50_000 }, (_, i) => `${i * 4}\n1\n`).join("")}`;
+    const content = `${map.padEnd(Math.ceil(map.length / 512) * 512, "\0")}${"x".repeat(50_000)}`;
+    const [entry] = await read(buildTar([{ name: "f", content, pax }]));
+    expect(entry?.content).toBe("x\0\0\0".repeat(50_000));
+    expect(await codeOf(read(buildTar([{ name: "f", content: map.slice(0, 300_000), pax }])))).toBe("INVALID_TAR");
+  });
+
   it("expands sparse files of GNU, with maps that go on in blocks of their own", async () => {
     const tar = buildTar([{ name: "f", type: "S", content: "abcdefg" }], "gnu");
     const header = tar.slice(0, 512);

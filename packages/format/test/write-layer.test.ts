@@ -114,6 +114,47 @@ describe.each(Object.entries(OPTIONS))("a layer written with %s", (_name, option
   });
 });
 
+describe("writing that is stopped", () => {
+  const reason = new Error("enough");
+
+  it("says so when its bytes are not read to their end", async () => {
+    const output = writeLayer([file("a", "content")]);
+    for await (const _bytes of output.bytes) break;
+    await expect(output.result).rejects.toMatchObject({ code: "CLOSED" });
+  });
+
+  it("aborts with the signal's reason while its source gives nothing", async () => {
+    const controller = new AbortController();
+    const tar = fixtureBytes("small.tar");
+    async function* stuck(): AsyncIterable<Uint8Array> {
+      yield tar.subarray(0, 700);
+      controller.abort(reason);
+      await new Promise(() => {});
+    }
+    await expect(collect(convertTar(stuck(), { signal: controller.signal }))).rejects.toBe(reason);
+  });
+
+  it("aborts within a large file, and ends its source", async () => {
+    const controller = new AbortController();
+    let ended = false;
+    let pieces = 0;
+    async function* endless(): AsyncIterable<Uint8Array> {
+      try {
+        for (; ; pieces += 1) {
+          if (pieces === 20) controller.abort(reason);
+          yield new Uint8Array(1 << 20);
+        }
+      } finally {
+        ended = true;
+      }
+    }
+    const large = file("large", { size: 2 ** 40, stream: endless });
+    await expect(collect(writeLayer([large], { signal: controller.signal }))).rejects.toBe(reason);
+    expect(pieces).toBeLessThan(40);
+    expect(ended).toBe(true);
+  });
+});
+
 describe("the TOC", () => {
   const comparable = fixtureBlobs.filter(
     ([, blob]) => blob.options.every((option) => !/minchunk|legacy|external/.test(option)) && !/minchunk|legacy|external/.test(blob.file),

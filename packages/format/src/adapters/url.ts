@@ -94,7 +94,7 @@ class UrlReader implements ReaderAt {
     }
     if (this.#size !== undefined && this.#size !== size) throw invalidResponse(`the blob changed its size from ${this.#size} to ${size}`);
     this.#size = size;
-    const bytes = await readBody(response, Math.min(maxBytes, last - first + 1));
+    const bytes = await readBody(response, Math.min(maxBytes, last - first + 1), signal);
     signal?.throwIfAborted();
     if (bytes.length !== last - first + 1)
       throw new EstargzError("SHORT_READ", `got ${bytes.length} of ${last - first + 1} bytes at ${first}`);
@@ -121,7 +121,7 @@ interface RangeAnswer {
 }
 
 /** Takes what was announced; a server that sends more is cut off. */
-async function readBody(response: Response, length: number): Promise<Uint8Array> {
+async function readBody(response: Response, length: number, signal: AbortSignal | undefined): Promise<Uint8Array> {
   const bytes = new Uint8Array(length);
   let at = 0;
   const reader = response.body?.getReader();
@@ -135,7 +135,8 @@ async function readBody(response: Response, length: number): Promise<Uint8Array>
     }
   } catch (error) {
     await reader?.cancel().catch(() => {});
-    if (error instanceof EstargzError || (error as { name?: unknown }).name === "AbortError") throw error;
+    signal?.throwIfAborted();
+    if (error instanceof EstargzError) throw error;
     throw new EstargzError("SHORT_READ", `the connection broke after ${at} of ${length} bytes`, { cause: error });
   }
 }

@@ -1,8 +1,11 @@
-import { mkdtemp, open, rm } from "node:fs/promises";
+import { type FileHandle, mkdtemp, open, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { EstargzError } from "@estargz/interface";
 import type { Spool } from "../runtime/runtime.ts";
+import { guardFile } from "./file-error.ts";
+
+const NAME = `a temporary file in ${tmpdir()}`;
 
 /** Keeps bytes in a temporary file that has no name any more: it goes away with the process, however that ends. */
 export function createFileSpool(): Spool {
@@ -12,14 +15,14 @@ export function createFileSpool(): Spool {
   return {
     async write(bytes) {
       const file = await opening;
-      for (let at = 0; at < bytes.length; ) at += (await file.write(bytes, at, bytes.length - at, size + at)).bytesWritten;
+      for (let at = 0; at < bytes.length; ) at += (await guardFile(NAME, file.write(bytes, at, bytes.length - at, size + at))).bytesWritten;
       size += bytes.length;
     },
     async read(offset, length) {
       const file = await opening;
       const bytes = new Uint8Array(length);
       for (let at = 0; at < length; ) {
-        const { bytesRead } = await file.read(bytes, at, length - at, offset + at);
+        const { bytesRead } = await guardFile(NAME, file.read(bytes, at, length - at, offset + at));
         if (bytesRead === 0) throw new EstargzError("IO_ERROR", `the temporary file ends before byte ${offset + length}`);
         at += bytesRead;
       }
@@ -29,12 +32,10 @@ export function createFileSpool(): Spool {
   };
 }
 
-async function openUnnamed(): Promise<Awaited<ReturnType<typeof open>>> {
-  const folder = await mkdtemp(join(tmpdir(), "estargz-spool-"));
+async function openUnnamed(): Promise<FileHandle> {
+  const folder = await guardFile(NAME, mkdtemp(join(tmpdir(), "estargz-spool-")));
   try {
-    return await open(join(folder, "tar"), "w+", 0o600);
-  } catch (error) {
-    throw new EstargzError("IO_ERROR", `can't make a temporary file in ${tmpdir()}: ${(error as Error).message}`, { cause: error });
+    return await guardFile(NAME, open(join(folder, "tar"), "w+", 0o600));
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

@@ -1,8 +1,8 @@
 import { createReadStream, type Stats } from "node:fs";
 import { lstat, readdir, readlink } from "node:fs/promises";
 import { join } from "node:path";
-import { EstargzError } from "@estargz/interface";
 import { device, directory, type EntryOptions, fifo, file, hardLink, type LayerInput, symlink } from "../writer/entries.ts";
+import { fileError, guardFile } from "./file-error.ts";
 
 /** Options of {@link readFolder}. */
 export interface ReadFolderOptions {
@@ -15,7 +15,7 @@ export interface ReadFolderOptions {
  * The entries of a folder, to be given to `writeLayer`: sorted by name, so that the same folder gives the same layer; hard links found
  * by their inode. Extended attributes are not read, since Node can't; sockets are left out.
  *
- * @throws {@link EstargzError} `NOT_FOUND`, `IO_ERROR`.
+ * @throws `NOT_FOUND`, `PERMISSION_DENIED`, `IO_ERROR`.
  */
 export async function* readFolder(folder: string, options: ReadFolderOptions = {}): AsyncIterable<LayerInput> {
   const linked = new Map<string, string>();
@@ -28,10 +28,10 @@ async function* readInto(
   linked: Map<string, string>,
   options: ReadFolderOptions,
 ): AsyncIterable<LayerInput> {
-  for (const name of (await guard(folder, readdir(folder))).sort()) {
+  for (const name of (await guardFile(folder, readdir(folder))).sort()) {
     options.signal?.throwIfAborted();
     const path = join(folder, name);
-    const stats = await guard(path, lstat(path));
+    const stats = await guardFile(path, lstat(path));
     const layerPath = prefix + name;
     const found: EntryOptions = { mode: stats.mode & 0o7777, uid: stats.uid, gid: stats.gid, mtime: stats.mtime };
     const attributes = options.map === undefined ? found : options.map(layerPath, found);
@@ -50,7 +50,7 @@ async function toEntry(
   linked: Map<string, string>,
 ): Promise<LayerInput | undefined> {
   if (stats.isDirectory()) return directory(layerPath, attributes);
-  if (stats.isSymbolicLink()) return symlink(layerPath, await guard(path, readlink(path)), attributes);
+  if (stats.isSymbolicLink()) return symlink(layerPath, await guardFile(path, readlink(path)), attributes);
   if (stats.isFIFO()) return fifo(layerPath, attributes);
   if (stats.isCharacterDevice() || stats.isBlockDevice()) {
     const [major, minor] = splitDevice(stats.rdev);
@@ -61,7 +61,15 @@ async function toEntry(
   const first = stats.nlink > 1 ? linked.get(inode) : undefined;
   if (first !== undefined) return hardLink(layerPath, first, attributes);
   if (stats.nlink > 1) linked.set(inode, layerPath);
-  return file(layerPath, { size: stats.size, stream: () => createReadStream(path, { highWaterMark: 1 << 20 }) }, attributes);
+  return file(layerPath, { size: stats.size, stream: () => contentOf(path) }, attributes);
+}
+
+async function* contentOf(path: string): AsyncIterable<Uint8Array> {
+  try {
+    for await (const piece of createReadStream(path, { highWaterMark: 1 << 20 })) yield piece as Uint8Array;
+  } catch (error) {
+    throw fileError(path, error);
+  }
 }
 
 /** Linux's numbering of devices (gnu_dev_major). */
@@ -70,13 +78,4 @@ function splitDevice(rdev: number): [major: number, minor: number] {
   const major = ((number >> 8n) & 0xfffn) | ((number >> 32n) & 0xfffff000n);
   const minor = (number & 0xffn) | ((number >> 12n) & 0xffffff00n);
   return [Number(major), Number(minor)];
-}
-
-async function guard<T>(path: string, result: Promise<T>): Promise<T> {
-  try {
-    return await result;
-  } catch (error) {
-    const missing = (error as { code?: unknown }).code === "ENOENT";
-    throw new EstargzError(missing ? "NOT_FOUND" : "IO_ERROR", `can't read ${path}: ${(error as Error).message}`, { cause: error });
-  }
 }

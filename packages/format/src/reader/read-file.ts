@@ -34,7 +34,7 @@ export async function readFileRange(
   }
   const end = Math.min(entry.size, offset + length);
   if (offset >= end) return new Uint8Array(0);
-  const result = new Uint8Array(end - offset);
+  const result = allocate(end - offset, entry);
   const chunks = chunksOfRange(entry.chunks, offset, end - offset);
   let at = (chunks[0] as Chunk).fileOffset;
   for await (const bytes of streamChunks(layer, chunks, options)) {
@@ -45,6 +45,21 @@ export async function readFileRange(
   }
   if (result.length === entry.size && needsFileDigest(entry)) verifyDigest(result, entry.digest, `file ${JSON.stringify(entry.path)}`);
   return result;
+}
+
+/** A TOC may name files of any size; memory has less. */
+function allocate(bytes: number, entry: LayerEntry): Uint8Array {
+  try {
+    return new Uint8Array(bytes);
+  } catch (cause) {
+    throw new EstargzError(
+      "LIMIT_EXCEEDED",
+      `${bytes} bytes of ${JSON.stringify(entry.path)} don't fit into memory at once; stream the file`,
+      {
+        cause,
+      },
+    );
+  }
 }
 
 /** Whether the file's own digest says more than those of its chunks. */

@@ -56,21 +56,26 @@ export function parsePaxSparse(pax: PaxRecords, raw: RawHeader, position: number
 /** Map of a sparse file of PAX format 1.0: decimal lines in front of the bytes, filled up to a block. Also gives its length. */
 export async function readPaxSparse1(pax: PaxRecords, size: number, queue: ByteQueue): Promise<{ map: SparseMap; mapBytes: number }> {
   const position = queue.position;
-  let text = "";
-  let mapBytes = 0;
-  const lines = (): string[] => text.split("\n").slice(0, -1);
-  for (;;) {
-    const block = mapBytes + BLOCK_BYTES > size || mapBytes > MAX_PIECES * 16 ? undefined : await queue.exactly(BLOCK_BYTES);
+  const blocks: string[] = [];
+  let lines = 0;
+  let wanted = Number.POSITIVE_INFINITY;
+  for (let mapBytes = BLOCK_BYTES; ; mapBytes += BLOCK_BYTES) {
+    const block = mapBytes > size || mapBytes > MAX_PIECES * 16 ? undefined : await queue.exactly(BLOCK_BYTES);
     if (block === undefined) throw invalidTar("a sparse map has no end", position);
-    mapBytes += BLOCK_BYTES;
-    text += asciiText(block);
-    const count = lines()[0];
-    if (count !== undefined && lines().length > 2 * Number(count)) {
-      const pieces = pairUp(lines().slice(1, 1 + 2 * Number(count)), position);
-      return { map: checkMap({ realSize: paxInteger(pax, "GNU.sparse.realsize", position) ?? 0, pieces }, position), mapBytes };
-    }
-    if (count !== undefined && !/^\d{1,8}$/.test(count)) throw invalidTar("a sparse map can't be read", position);
+    blocks.push(asciiText(block));
+    for (const byte of block) if (byte === 0x0a) lines += 1;
+    if (wanted === Number.POSITIVE_INFINITY && lines > 0) wanted = 1 + 2 * countOf(blocks.join(""), position);
+    if (lines < wanted) continue;
+    const pieces = pairUp(blocks.join("").split("\n").slice(1, wanted), position);
+    return { map: checkMap({ realSize: paxInteger(pax, "GNU.sparse.realsize", position) ?? 0, pieces }, position), mapBytes };
   }
+}
+
+/** The number in the first line of a map. */
+function countOf(text: string, position: number): number {
+  const line = text.slice(0, text.indexOf("\n"));
+  if (!/^\d{1,8}$/.test(line)) throw invalidTar("a sparse map can't be read", position);
+  return Number(line);
 }
 
 function asciiText(bytes: Uint8Array): string {

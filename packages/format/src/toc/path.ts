@@ -8,7 +8,7 @@ const NEEDS_CLEANING = /^\/|(?:^|\/)\.{0,2}(?:\/|$)/;
  * components; `""` is the root. `..` can't lead out of the root.
  */
 export function cleanPath(name: string): string {
-  const trimmed = name.endsWith("/") ? name.slice(0, -1) : name;
+  const trimmed = name.endsWith("/") && !name.endsWith("//") ? name.slice(0, -1) : name;
   // Nearly every name is clean; this is the fastest way to see it.
   const suspicious = trimmed.includes("/.") || trimmed.includes("//") || trimmed.startsWith(".") || trimmed.startsWith("/");
   if (trimmed !== "" && !(suspicious && NEEDS_CLEANING.test(trimmed))) return trimmed;

@@ -16,8 +16,9 @@ export function parseRfc3339(text: string): Timestamp {
   const [, year, month, day, hour, minute, second, fraction, sign, zoneHour, zoneMinute] = match;
   const date = new Date(0);
   date.setUTCFullYear(Number(year), Number(month) - 1, Number(day));
+  // A day that the month hasn't is one of the next month.
+  if (date.getUTCMonth() !== Number(month) - 1 || Number(hour) > 23 || Number(minute) > 59 || Number(second) > 59) return EPOCH;
   date.setUTCHours(Number(hour), Number(minute), Number(second));
-  if (Number.isNaN(date.getTime())) return EPOCH;
   const zone = sign === undefined ? 0 : (sign === "-" ? -60 : 60) * (Number(zoneHour) * 60 + Number(zoneMinute));
   const nanoseconds = fraction === undefined ? 0 : Number(fraction.padEnd(9, "0"));
   return { seconds: date.getTime() / 1000 - zone, nanoseconds };

@@ -1,4 +1,4 @@
-import type { Digest } from "@estargz/interface";
+import { type Digest, EstargzError } from "@estargz/interface";
 
 /** What is known of a layer once it was written. */
 export interface WrittenLayer {
@@ -32,7 +32,7 @@ export interface WrittenLayer {
 export interface LayerOutput {
   /** The blob. To be read once, to its end. */
   readonly bytes: AsyncIterable<Uint8Array>;
-  /** Resolves after the last bytes; rejects with what stopped the writing. */
+  /** Resolves after the last bytes; rejects with what stopped the writing, with `CLOSED` if `bytes` was not read to its end. */
   readonly result: Promise<WrittenLayer>;
 }
 
@@ -52,6 +52,9 @@ export function createOutput(run: () => AsyncGenerator<Uint8Array, WrittenLayer,
     } catch (error) {
       reject(error);
       throw error;
+    } finally {
+      // Without effect once it is settled.
+      reject(new EstargzError("CLOSED", "the layer was not read to its end"));
     }
   }
   return { bytes: bytes(), result: promise };

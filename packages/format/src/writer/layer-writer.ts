@@ -71,6 +71,7 @@ export async function* writeItems(
   try {
     for await (const item of items) {
       for await (const _step of writer.add(item)) {
+        options.signal?.throwIfAborted();
         const batch = writer.builder.take();
         if (batch !== undefined) yield* pipeline.submit(batch);
       }

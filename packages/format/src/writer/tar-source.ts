@@ -9,7 +9,7 @@ const PIECE_BYTES = 1 << 20;
 
 /** Streams a tar, decompressed if need be. */
 export async function* openTarSource(source: TarSource, signal: AbortSignal | undefined): AsyncIterable<Uint8Array> {
-  const stream = toStream(source, signal)[Symbol.asyncIterator]();
+  const stream = leavable(toStream(source, signal), signal)[Symbol.asyncIterator]();
   // Four bytes tell the formats apart.
   const first: Uint8Array[] = [];
   let length = 0;
@@ -54,6 +54,46 @@ function toStream(source: TarSource, signal: AbortSignal | undefined): AsyncIter
   if ("readAt" in source) return readBlob(source as ReaderAt, signal);
   if ("getReader" in source) return readStream(source as unknown as ReadableStream<Uint8Array>);
   throw new EstargzError("INVALID_ARGUMENT", "a tar has to be bytes, a Blob, a ReaderAt or a stream of bytes");
+}
+
+/** The same stream, which an abort ends at once, also while its next piece is waited for. */
+async function* leavable(stream: AsyncIterable<Uint8Array>, signal: AbortSignal | undefined): AsyncIterable<Uint8Array> {
+  if (signal === undefined) {
+    yield* stream;
+    return;
+  }
+  const iterator = stream[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const next = await nextUntilAborted(iterator, signal);
+      if (next.done === true) return;
+      yield next.value;
+    }
+  } finally {
+    const ending = Promise.resolve(iterator.return?.());
+    // A source that is stuck is not waited for.
+    if (signal.aborted) ending.catch(() => {});
+    else await ending;
+  }
+}
+
+function nextUntilAborted(iterator: AsyncIterator<Uint8Array>, signal: AbortSignal): Promise<IteratorResult<Uint8Array>> {
+  return new Promise((resolve, reject) => {
+    signal.throwIfAborted();
+    const leave = (): void => reject(signal.reason);
+    signal.addEventListener("abort", leave, { once: true });
+    const settled = (): void => signal.removeEventListener("abort", leave);
+    iterator.next().then(
+      (next) => {
+        settled();
+        resolve(next);
+      },
+      (error: unknown) => {
+        settled();
+        reject(error);
+      },
+    );
+  });
 }
 
 async function* once(bytes: Uint8Array): AsyncIterable<Uint8Array> {
