@@ -13,6 +13,7 @@ import { type ApiOutcome, type RegistryApi, refererOf, targetConnection } from "
 const EXPIRED = new Set([400, 401, 403, 404, 410]);
 /** How long a server that refused several ranges in one request is not asked for them again. */
 const REFUSAL_MS = 3_600_000;
+const MAX_REFUSALS = 1000;
 
 /** How ranges are asked for, with one callback for what arrives. */
 export interface FetchRequest {
@@ -50,6 +51,8 @@ export class BlobNetwork {
   }
 
   refusedSeveral(origin: string): void {
+    // Redirects may lead to any number of servers.
+    if (this.#refusals.size >= MAX_REFUSALS) this.#refusals.clear();
     this.#refusals.set(origin, this.api.clock.now() + REFUSAL_MS);
   }
 }

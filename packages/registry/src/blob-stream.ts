@@ -79,6 +79,8 @@ export async function* streamBlob(
 ): AsyncGenerator<Uint8Array, void, void> {
   if (length === 0) return;
   const { signal, priority } = options;
+  signal?.throwIfAborted();
+  if (closed.aborted) throw closed.reason;
   const controller = new AbortController();
   const stop = (): void => controller.abort(signal?.aborted === true ? signal.reason : closed.reason);
   signal?.addEventListener("abort", stop, { once: true });

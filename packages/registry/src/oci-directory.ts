@@ -1,5 +1,6 @@
 import { createWriteStream } from "node:fs";
 import { access, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { hostname } from "node:os";
 import { dirname, join } from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -33,6 +34,13 @@ let counter = 0;
 function temporary(path: string): string {
   counter += 1;
   return join(dirname(path), `.tmp-${process.pid}-${counter}`);
+}
+
+function writeError(error: unknown, path: string): EstargzError {
+  if (isEstargzError(error)) return error;
+  const { code } = error as NodeJS.ErrnoException;
+  const full = code === "ENOSPC" || code === "EDQUOT";
+  return new EstargzError(full ? "NO_SPACE" : "IO_ERROR", `${path} cannot be written`, { cause: error });
 }
 
 /** An OCI layout in a folder; the folder is made at the first write. */
@@ -72,8 +80,13 @@ export class DirectoryFiles implements LayoutFiles {
     const file = join(this.#root, path);
     await mkdir(dirname(file), { recursive: true });
     const name = temporary(file);
-    await writeFile(name, bytes);
-    await rename(name, file);
+    try {
+      await writeFile(name, bytes);
+      await rename(name, file);
+    } catch (error) {
+      await rm(name, { force: true });
+      throw writeError(error, file);
+    }
   }
 
   async store(path: string, content: AsyncIterable<Uint8Array>, signal: AbortSignal | undefined): Promise<void> {
@@ -86,9 +99,7 @@ export class DirectoryFiles implements LayoutFiles {
     } catch (error) {
       await rm(name, { force: true });
       signal?.throwIfAborted();
-      if (isEstargzError(error)) throw error;
-      const noSpace = (error as NodeJS.ErrnoException).code === "ENOSPC";
-      throw new EstargzError(noSpace ? "NO_SPACE" : "IO_ERROR", `${file} cannot be written`, { cause: error });
+      throw writeError(error, file);
     }
   }
 
@@ -104,10 +115,10 @@ export class DirectoryFiles implements LayoutFiles {
     const lock = join(this.#root, ".lock");
     for (let attempt = 0; ; attempt++) {
       try {
-        await writeFile(lock, String(process.pid), { flag: "wx" });
+        await writeFile(lock, `${process.pid} ${hostname()}`, { flag: "wx" });
         break;
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+        if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw writeError(error, lock);
         if (await this.#abandoned(lock)) continue;
         if (attempt > 600) throw new EstargzError("UNAVAILABLE", `another process has kept ${lock} for a minute: remove it if none runs`);
         await new Promise((resolve) => setTimeout(resolve, 100));
@@ -120,9 +131,10 @@ export class DirectoryFiles implements LayoutFiles {
     }
   }
 
-  /** Removes a lock whose process is gone. */
+  /** Removes a lock whose process is gone. Of a process on another machine that shares the folder nothing can be said. */
   async #abandoned(lock: string): Promise<boolean> {
-    const pid = Number(await readFile(lock, "utf8").catch(() => "0"));
+    const [owner = "0", machine = hostname()] = (await readFile(lock, "utf8").catch(() => "0")).split(" ", 2);
+    const pid = machine === hostname() ? Number(owner) : 0;
     if (!Number.isInteger(pid) || pid <= 0 || pid === process.pid) return false;
     try {
       process.kill(pid, 0);

@@ -168,6 +168,19 @@ describe("connections", () => {
     await until(() => server.connections.every(({ destroyed }) => destroyed));
   });
 
+  test("that fall silent after their reader held them back for longer than the deadline end by it all the same", async () => {
+    const server = await serve((socket) => socket.write("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello"));
+    const slow: Accept<string> = (_head, flow) => ({
+      write: () => {
+        flow.pause();
+        setTimeout(() => flow.resume(), 200);
+        return false;
+      },
+      end: () => "whole",
+    });
+    expect(await codeOf(poolOf(server).exchange(request(server, { bodyTimeoutMs: 50 }), slow))).toBe("UND_ERR_BODY_TIMEOUT");
+  });
+
   test("are bounded by deadlines for the head", async () => {
     const server = await serve(() => {});
     expect(await codeOf(poolOf(server).exchange(request(server, { headersTimeoutMs: 50 }), all))).toBe("UND_ERR_HEADERS_TIMEOUT");

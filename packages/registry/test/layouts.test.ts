@@ -1,8 +1,8 @@
 import { execFileSync } from "node:child_process";
-import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Descriptor } from "@estargz/interface";
 import { describe, expect, test } from "vitest";
@@ -149,6 +149,29 @@ describe("layouts", () => {
     expect((await openImageStore(`oci:${root}`).listTags()).toSorted((a, b) => a.localeCompare(b))).toEqual(["a", "b", "c", "d", "e"]);
     expect((await readdir(root)).filter((name) => name.startsWith("."))).toEqual([]);
     expect((await readdir(join(root, "blobs/sha256"))).filter((name) => name.startsWith("."))).toEqual([]);
+  });
+  test("a lock of a process that is gone is taken over, one of another machine is waited for", async () => {
+    const root = await folder();
+    await push(openImageStore(`oci:${root}`), {}, "a");
+    const gone = execFileSync(process.execPath, ["-p", "process.pid"], { encoding: "utf8" }).trim();
+    await writeFile(join(root, ".lock"), `${gone} ${hostname()}`);
+    await push(openImageStore(`oci:${root}`), {}, "b");
+    await writeFile(join(root, ".lock"), `${gone} another-machine`);
+    const pushing = push(openImageStore(`oci:${root}`), {}, "c");
+    const isFirst = await Promise.race([pushing, new Promise((resolve) => setTimeout(resolve, 500, "still waiting"))]);
+    expect(isFirst).toBe("still waiting");
+    await rm(join(root, ".lock"));
+    await pushing;
+    expect(await openImageStore(`oci:${root}`).listTags()).toEqual(["a", "b", "c"]);
+  });
+  test("an index that cannot be replaced is a typed error, and nothing half written is left", async () => {
+    const root = await folder();
+    const store = openImageStore(`oci:${root}`);
+    await push(store, {}, "a");
+    await rm(join(root, "oci-layout"));
+    await mkdir(join(root, "oci-layout", "in-the-way"), { recursive: true });
+    expect(await codeOf(push(store, {}, "b"))).toBe("IO_ERROR");
+    expect((await readdir(root)).filter((name) => name.startsWith("."))).toEqual([]);
   });
   test("content that is not what its descriptor says is not stored", async () => {
     const root = await folder();

@@ -152,6 +152,19 @@ test("a stream that is left early ends its request", async () => {
   await until(() => registry.openSockets === 0);
 });
 
+test("a stream that was aborted or closed before its first piece asks for nothing", async () => {
+  const { registry, reader } = await scene();
+  const controller = new AbortController();
+  const aborted = reader.stream?.(0, 1000, { signal: controller.signal })[Symbol.asyncIterator]();
+  const reason = new Error("left");
+  controller.abort(reason);
+  await expect(aborted?.next()).rejects.toBe(reason);
+  const closed = reader.stream?.(0, 1000)[Symbol.asyncIterator]();
+  await reader.close?.();
+  await expect(closed?.next()).rejects.toMatchObject({ code: "CLOSED" });
+  expect(registry.requests).toHaveLength(0);
+});
+
 test("a stream that is not read holds the server back", async () => {
   const big = pattern(24_000_000, "big");
   const registry = await fakeRegistry();

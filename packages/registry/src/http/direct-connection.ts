@@ -133,7 +133,11 @@ export class DirectConnection {
     if (current === undefined || current.paused === paused) return;
     current.paused = paused;
     if (paused) this.#socket.pause();
-    else this.#socket.resume();
+    else {
+      // A timer that ran out meanwhile is not armed again by itself.
+      this.#socket.setTimeout(current.request.bodyTimeoutMs);
+      this.#socket.resume();
+    }
   }
 
   #nextBuffer(): Uint8Array {

@@ -32,6 +32,11 @@ export class DirectPool {
     return connection;
   }
 
+  /** Whether no connection is open: such a pool costs nothing to make again. */
+  get isEmpty(): boolean {
+    return this.#all.size === 0;
+  }
+
   /** Sends one GET. One that meets a connection which the server has closed meanwhile is sent again. */
   async exchange<T>(request: ExchangeRequest, accept: Accept<T>): Promise<Outcome<T>> {
     if (this.#closed) throw new EstargzError("CLOSED", "the registry client is closed");

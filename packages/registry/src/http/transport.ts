@@ -54,6 +54,8 @@ export interface TransportRequest {
   readonly direct?: boolean | undefined;
 }
 
+/** Servers that something is kept of; beyond, those not in use are forgotten. */
+const MAX_KEPT_SERVERS = 1000;
 const TIMEOUT_CODES = new Set(["UND_ERR_HEADERS_TIMEOUT", "UND_ERR_BODY_TIMEOUT", "UND_ERR_CONNECT_TIMEOUT", "ETIMEDOUT"]);
 
 function connectionError(error: unknown, host: string, what: string): unknown {
@@ -108,7 +110,7 @@ export class Transport {
   limiter(origin: string): Limiter {
     let limiter = this.#limiters.get(origin);
     if (limiter === undefined) {
-      if (this.#limiters.size > 1000) for (const [key, old] of this.#limiters) if (old.active === 0) this.#limiters.delete(key);
+      if (this.#limiters.size > MAX_KEPT_SERVERS) for (const [key, old] of this.#limiters) if (old.active === 0) this.#limiters.delete(key);
       limiter = new Limiter(this.#options.maxConcurrencyPerHost);
       this.#limiters.set(origin, limiter);
     }
@@ -181,6 +183,8 @@ export class Transport {
     const key = `${url.host} ${guarded} ${connectTimeoutMs}`;
     let pool = this.#directPools.get(key);
     if (pool === undefined) {
+      if (this.#directPools.size > MAX_KEPT_SERVERS)
+        for (const [old, { isEmpty }] of this.#directPools) if (isEmpty) this.#directPools.delete(old);
       const host = url.hostname.startsWith("[") ? url.hostname.slice(1, -1) : url.hostname;
       pool = new DirectPool({ host, port: Number(url.port || 80), connectTimeoutMs, lookup: guarded ? guardedLookup : undefined });
       this.#directPools.set(key, pool);
