@@ -17,6 +17,8 @@ export class HeldLayer {
   path: string | undefined;
   /** The same with exact answers for absent xattrs; see `Driver.exactPath`. */
   exactPath: string | undefined;
+  /** Settles when nothing is being shown or hidden; never rejects. */
+  turn: Promise<void> = Promise.resolve();
   lastUsedMs: number;
   lastErrorCode: string | undefined;
 

@@ -131,7 +131,7 @@ class LocalFiles implements LocalLayerFileSystem {
           layer.owners.add(owner);
           this.#owners.set(owner, layer);
         }
-        if (owners.length > 0) await this.#show(layer, record.number);
+        if (owners.length > 0) await this.#showIfHeld(layer, record.number);
         else layer.fill.attached = false;
       } catch (error) {
         this.#logger.error({ err: error, digest: record.layerDigest }, "a layer of an earlier process cannot be shown again");
@@ -157,14 +157,13 @@ class LocalFiles implements LocalLayerFileSystem {
         `owner ${request.owner} holds layer ${held.layerDigest}; detach it before attaching ${layerDigest}`,
       );
     }
-    const layer = await raceSignal(this.#find(request, layerDigest, tocDigest), signal);
-    this.#throwIfClosed();
+    const layer = await this.#findHeld(request, layerDigest, tocDigest, signal);
     layer.owners.add(request.owner);
     this.#owners.set(request.owner, layer);
     layer.lastUsedMs = Date.now();
     try {
       layer.addLocations(request.locations, this.#options.source);
-      if (layer.path === undefined) await this.#show(layer, undefined);
+      await raceSignal(this.#showIfHeld(layer), signal);
       this.#order(layer, request);
     } catch (error) {
       await this.detach(request.owner);
@@ -172,6 +171,20 @@ class LocalFiles implements LocalLayerFileSystem {
     }
     await this.#keepRecord(layer);
     return attachedLayer(request.owner, layer);
+  }
+
+  /** Finds a layer, again if it was given up for room in the meantime. */
+  async #findHeld(
+    request: AttachRequest,
+    layerDigest: Digest,
+    tocDigest: Digest | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<HeldLayer> {
+    for (;;) {
+      const layer = await raceSignal(this.#find(request, layerDigest, tocDigest), signal);
+      this.#throwIfClosed();
+      if (this.#layers.get(layer.key) === layer) return layer;
+    }
   }
 
   expect(requests: readonly Omit<AttachRequest, "owner">[]): void {
@@ -210,7 +223,10 @@ class LocalFiles implements LocalLayerFileSystem {
   /** Makes the local store of an expected layer, so that who attaches it only has to show it. Nobody holds it until then. */
   #makeReady(index: LayerIndex, layerDigest: Digest, locations: readonly LayerLocation[], readers: readonly ReaderAt[]): void {
     const key = layerKey(layerDigest, index.tocDigest);
-    if (this.#closing.signal.aborted || this.#layers.has(key) || this.#opening.has(key)) return;
+    if (this.#closing.signal.aborted || this.#layers.has(key) || this.#opening.has(key)) {
+      void closeAll(readers);
+      return;
+    }
     const make = async (): Promise<HeldLayer> =>
       (await this.#openStored(key, layerDigest, locations, Date.now())) ?? this.#create(key, index, layerDigest, locations, readers);
     const opening = make().finally(() => this.#opening.delete(key));
@@ -314,12 +330,31 @@ class LocalFiles implements LocalLayerFileSystem {
     return layer;
   }
 
+  /** Shows a layer that somebody holds, hides one that nobody holds; one step at a time for each layer. */
+  #showIfHeld(layer: HeldLayer, number?: number): Promise<void> {
+    const step = layer.turn.then(async () => {
+      if (layer.owners.size > 0 && layer.path === undefined) await this.#show(layer, number);
+      else if (layer.owners.size === 0 && layer.number !== undefined) await this.#hide(layer);
+    });
+    layer.turn = step.catch(() => undefined);
+    return step;
+  }
+
   async #show(layer: HeldLayer, number: number | undefined): Promise<void> {
     layer.number = number ?? this.#directory.takeNumber();
     layer.path = await this.driver.attach(layer.driverLayer(layer.number));
     layer.exactPath = this.driver.exactPath(layer.number);
     layer.fill.attached = true;
     this.#scheduler.pump();
+  }
+
+  async #hide(layer: HeldLayer): Promise<void> {
+    const { number } = layer;
+    layer.number = undefined;
+    layer.path = undefined;
+    layer.exactPath = undefined;
+    layer.fill.attached = false;
+    if (number !== undefined) await this.driver.detach(number);
   }
 
   /** Says what of a layer is to be fetched first. */
@@ -349,6 +384,7 @@ class LocalFiles implements LocalLayerFileSystem {
   }
 
   async #keepRecord(layer: HeldLayer): Promise<void> {
+    if (this.#layers.get(layer.key) !== layer) return;
     try {
       await this.#directory.writeRecord(layer.key, layer.record());
     } catch (error) {
@@ -419,13 +455,8 @@ class LocalFiles implements LocalLayerFileSystem {
       await this.#keepRecord(layer);
       return;
     }
-    const { number } = layer;
-    layer.number = undefined;
-    layer.path = undefined;
-    layer.exactPath = undefined;
-    layer.fill.attached = false;
-    if (number !== undefined) await this.driver.detach(number);
-    if (layer.owners.size > 0) return;
+    await this.#showIfHeld(layer);
+    if (layer.owners.size > 0 || this.#layers.get(layer.key) !== layer) return;
     if (layer.key.startsWith("unverified-")) {
       await this.#remove(layer);
       return;
@@ -444,8 +475,9 @@ class LocalFiles implements LocalLayerFileSystem {
     this.#layers.delete(layer.key);
     this.#digests.remove(layer.fill.store.id);
     this.#scheduler.remove(layer.fill);
-    await closeAll(layer.readers);
-    return layer.fill.store.remove();
+    // The folder's name is free before anything is waited for.
+    const [bytes] = await Promise.all([layer.fill.store.remove(), closeAll(layer.readers)]);
+    return bytes;
   }
 
   #throwIfClosed(): void {
@@ -471,7 +503,8 @@ class LocalFiles implements LocalLayerFileSystem {
         if (!store.isIntact()) continue;
         store.writeFirstUse(layer.fill.firstUse);
         await this.#keepRecord(layer);
-        if (store.index.verified && !store.hasSuspects()) marks.set(layer.key, store.marks());
+        if (!store.index.verified || store.hasSuspects() || !store.writeBitmap()) continue;
+        marks.set(layer.key, store.marks());
       }
       try {
         this.#directory.writeCleanMark(marks);

@@ -43,6 +43,25 @@ describe("attach", () => {
     expect(new Set(layers.map((one) => one.path)).size).toBe(1);
     expect(source.requests).toHaveLength(1);
     expect(system.list().map((one) => one.owner)).toEqual(["a", "b", "c"]);
+    expect(driver.layers.size).toBe(1);
+    for (const owner of ["a", "b", "c"]) await system.detach(owner);
+    expect(driver.layers.size).toBe(0);
+  });
+
+  it("shows a layer while somebody holds it, however attaching and detaching cross", async () => {
+    const system = await start();
+    const locations = [source.add(digest, blob)];
+    driver.turnMs = 1;
+    for (let round = 0; round < 20; round++) {
+      const attached = system.attach({ owner: "a", locations, tocDigest }).catch(() => undefined);
+      if (round % 3 !== 0) await new Promise((resolve) => setTimeout(resolve, round % 5));
+      await Promise.all([attached, system.attach({ owner: "b", locations, tocDigest }), system.detach("a")]);
+      await Promise.all([system.detach("b"), system.attach({ owner: "c", locations, tocDigest })]);
+      const { path } = system.get("c") ?? { path: "" };
+      expect(await driver.read(path, "file")).toEqual(randomBytes(1, 100_000));
+      await Promise.all([system.detach("a"), system.detach("c")]);
+      expect(driver.layers.size).toBe(0);
+    }
   });
 
   it("is idempotent for an owner and a layer, and refuses a second layer", async () => {

@@ -1,4 +1,5 @@
 import { open } from "node:fs/promises";
+import { setTimeout } from "node:timers/promises";
 import type { Driver, DriverLayer, DriverStatistics } from "../src/index.ts";
 import { dataFilePath } from "../src/index.ts";
 import { hasBit } from "../src/store/bits.ts";
@@ -9,8 +10,11 @@ export class FakeDriver implements Driver {
   readonly layers: Map<number, DriverLayer> = new Map();
   misses = 0;
   isReady = false;
+  /** How long showing and hiding take. */
+  turnMs = 0;
 
   async attach(layer: DriverLayer): Promise<string> {
+    await setTimeout(this.turnMs);
     this.layers.set(layer.number, layer);
     return `/fake/${layer.number}`;
   }
@@ -24,6 +28,7 @@ export class FakeDriver implements Driver {
   }
 
   async detach(number: number): Promise<void> {
+    await setTimeout(this.turnMs);
     this.layers.delete(number);
   }
 

@@ -70,6 +70,20 @@ describe("a poisoned layer", () => {
     await expect(system.attach({ owner: "c", ...request, allowUnverified: false })).rejects.toMatchObject({ code: "UNVERIFIED" });
   });
 
+  it("opened without verification is shown again after a restart, with nothing of it trusted", async () => {
+    const evil = makeLayer(hostile, { chunkSize: 40_000 });
+    const system = await start();
+    const request = { locations: [source.add(evil.digest, evil.blob)], tocDigest: undefined, allowUnverified: true };
+    const { path } = await system.attach({ owner: "a", ...request });
+    await driver.read(path, "bin/sh");
+    await system.close();
+    driver = new FakeDriver();
+    const again = await start();
+    expect(again.get("a")?.path).toBe(path);
+    expect(again.coverage("a")?.localBytes).toBe(0);
+    expect(await driver.read(path, "bin/sh")).toEqual(hostileContent);
+  });
+
   it("with other bytes than its TOC names gives an error, never the bytes", async () => {
     const good = makeLayer(honest, { chunkSize: 40_000 });
     const evil = makeLayer(hostile, { chunkSize: 40_000 });

@@ -1,4 +1,5 @@
 import { type Digest, EstargzError, isEstargzError, type LayerLocation, type LayerSource, type ReaderAt } from "@estargz/interface";
+import { closeAll } from "../attach-request.ts";
 import type { LayerIndex } from "../layer-index.ts";
 import type { LayerOpener } from "./layer-opener.ts";
 
@@ -40,6 +41,7 @@ export async function openFromLocations(
       errors.push(error);
     }
   }
+  await closeAll(readers);
   if (errors.length === 1) throw errors[0];
   const codes = errors.map((error) => (isEstargzError(error) ? error.code : "IO_ERROR"));
   throw new EstargzError(

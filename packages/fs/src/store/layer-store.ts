@@ -1,4 +1,4 @@
-import { closeSync, existsSync, ftruncateSync, openSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, ftruncateSync, openSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { EstargzError } from "@estargz/interface";
@@ -149,21 +149,33 @@ export class LayerStore implements DriverStore {
       clearBit(this.stored, chunk);
       this.count(chunk, -1);
     }
+    // If that fails, the next process hashes them, and finds them missing.
+    this.writeBitmap();
+  }
+
+  /**
+   * Writes the whole bitmap to disk. Gives false, and leaves the folder alone, if it is not the one that was opened or
+   * cannot be written.
+   */
+  writeBitmap(): boolean {
+    if (!this.isIntact()) return false;
     try {
       const file = openSync(join(this.directory, "bitmap"), "r+");
       try {
-        const words = new Uint8Array(this.stored.buffer);
-        writeAll(file, words);
+        writeAll(file, new Uint8Array(this.stored.buffer));
       } finally {
         closeSync(file);
       }
+      return true;
     } catch {
-      // Then the next process hashes them, and finds them missing.
+      return false;
     }
   }
 
   /** Gives the disk blocks of chunks back. They must have been out of the bitmap for a while: a reader may be on its way. */
   free(chunks: readonly number[]): void {
+    // The layer may have been removed and made again since: then these are others' bytes.
+    if (!this.isIntact()) return;
     for (const chunk of chunks) {
       if (hasBit(this.stored, chunk)) continue;
       const inode = this.index.chunkInode(chunk);
@@ -221,9 +233,16 @@ export class LayerStore implements DriverStore {
     return marks;
   }
 
-  /** Removes the folder. Gives the bytes it took. */
-  async remove(): Promise<number> {
-    return removeFolder(this.directory);
+  /** Removes the folder. Gives the bytes it took. Its name is free at once: the layer can be made again meanwhile. */
+  remove(): Promise<number> {
+    if (!this.isIntact()) return Promise.resolve(0);
+    const leaving = `${this.directory}.removed-${this.id}`;
+    try {
+      renameSync(this.directory, leaving);
+    } catch {
+      return removeFolder(this.directory);
+    }
+    return removeFolder(leaving);
   }
 }
 

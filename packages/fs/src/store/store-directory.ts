@@ -109,7 +109,7 @@ export class StoreDirectory {
   async keys(): Promise<string[]> {
     const keys: string[] = [];
     for (const name of await readdir(this.layers)) {
-      if (/^[0-9a-f]+-[0-9a-f]+$/u.test(name)) keys.push(name);
+      if (/^(?:[0-9a-f]+-[0-9a-f]+|unverified-\d+)$/u.test(name)) keys.push(name);
       else await rm(join(this.layers, name), { recursive: true, force: true });
     }
     return keys;
