@@ -1,3 +1,4 @@
+import type { LayerLimits } from "@estargz/format";
 import type { Digest, LayerLocation, LayerSource, Logger, Metrics } from "@estargz/interface";
 import type { DevFuseDriverOptions } from "./dev-fuse/dev-fuse-options.ts";
 import type { Driver } from "./driver.ts";
@@ -17,6 +18,13 @@ export interface LayerFileSystemOptions extends FillOptions {
   readonly devFuse?: Omit<DevFuseDriverOptions, "mountRoot" | "logger"> | undefined;
   /** Most bytes of local data, in blocks of the disk; the least recently used goes first. Default: no limit. */
   readonly maxBytes?: number | undefined;
+  /** Most that a layer's TOC may ask for; what is not said has the defaults of `DEFAULT_LIMITS` in `@estargz/format`. */
+  readonly layerLimits?: Partial<LayerLimits> | undefined;
+  /**
+   * Most files of 4 MiB and more in a layer, each of which has a file of its own on disk. A layer with more is served from its
+   * source and not kept. Default 65,536.
+   */
+  readonly maxBackingFiles?: number | undefined;
   /** Whether layers that owners held in an earlier process are shown again. Default true. */
   readonly restore?: boolean | undefined;
   /** Gets a layer's TOC that is stored beside the image (external TOC). */

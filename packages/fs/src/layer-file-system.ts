@@ -80,7 +80,7 @@ class LocalFiles implements LocalLayerFileSystem {
     this.#logger = options.logger ?? noLogger;
     this.#directory = directory;
     this.driver = driver;
-    this.#opener = startLayerOpener();
+    this.#opener = startLayerOpener(options.layerLimits);
     this.#scheduler = new FillScheduler(
       {
         settings,
@@ -303,7 +303,7 @@ class LocalFiles implements LocalLayerFileSystem {
     const directory = this.#directory.directory(key);
     let store: LayerStore;
     try {
-      store = await LayerStore.create(id, directory, index);
+      store = await LayerStore.create(id, directory, index, { maxBackingFiles: this.#options.maxBackingFiles });
     } catch (error) {
       this.#logger.warn({ err: error, directory }, "a layer's data cannot be kept on disk: it is served from its source");
       store = LayerStore.withoutFiles(id, directory, index);

@@ -110,6 +110,19 @@ describe("attach", () => {
     await expect(system.attach({ owner: "b", locations: [], tocDigest })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
   });
 
+  it("keeps to the limits of a TOC and of files that it is given", async () => {
+    const content = randomBytes(2, 4 * 1024 * 1024);
+    const large = makeLayer([{ path: "file", content }], { chunkSize: 1024 * 1024 });
+    const request = { locations: [source.add(large.digest, large.blob)], tocDigest: large.layer.tocDigest };
+    const strict = await start({ layerLimits: { maxEntries: 2 } });
+    await expect(strict.attach({ owner: "a", ...request })).rejects.toMatchObject({ code: "LIMIT_EXCEEDED" });
+    await strict.close();
+    const system = await start({ maxBackingFiles: 0 });
+    const { path } = await system.attach({ owner: "a", ...request });
+    expect(await driver.read(path, "file", 100, 1000)).toEqual(content.subarray(100, 1100));
+    expect(await readdir(join(root, "layers"))).toEqual([]);
+  });
+
   it("lets its caller go when it aborts; the opening goes on", async () => {
     const system = await start();
     let answer: () => void = () => undefined;

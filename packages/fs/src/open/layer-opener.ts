@@ -1,4 +1,5 @@
 import { Worker } from "node:worker_threads";
+import type { LayerLimits } from "@estargz/format";
 import { type Digest, EstargzError, PRIORITY_ON_DEMAND, type ReaderAt } from "@estargz/interface";
 import { type Deferred, deferred } from "../deferred.ts";
 import { LayerIndex } from "../layer-index.ts";
@@ -35,14 +36,18 @@ interface Pending {
   readonly result: Deferred<SharedArrayBuffer>;
 }
 
-/** Starts the thread that opens layers. */
-export function startLayerOpener(): LayerOpener {
+/** Starts the thread that opens layers, within `limits`. */
+export function startLayerOpener(limits: Partial<LayerLimits> = {}): LayerOpener {
   const pending = new Map<number, Pending>();
   let nextId = 1;
   let worker: Worker | undefined;
 
   const start = (): Worker => {
-    const started = new Worker(workerUrl("./open-worker", import.meta.url), { ...workerOptions(import.meta.url), name: "estargz-opener" });
+    const started = new Worker(workerUrl("./open-worker", import.meta.url), {
+      ...workerOptions(import.meta.url),
+      name: "estargz-opener",
+      workerData: limits,
+    });
     started.unref();
     started.on("message", (reply: OpenReply) => onReply(started, reply));
     started.on("error", (error) => {
@@ -61,7 +66,12 @@ export function startLayerOpener(): LayerOpener {
 
   const onReply = (from: Worker, reply: OpenReply): void => {
     const open = pending.get(reply.id);
-    if (open === undefined) return;
+    if (open === undefined) {
+      // Nobody waits any more: the thread is told so, and forgets the layer.
+      const error = postError(new EstargzError("CLOSED", "the layer is no longer being opened"));
+      if (reply.type === "read") from.postMessage({ type: "read-failed", id: reply.id, read: reply.read, error } satisfies OpenOrder);
+      return;
+    }
     if (reply.type === "read") {
       void serve(open.request, reply).then((order) => from.postMessage(order));
       return;

@@ -1,5 +1,5 @@
-import { parentPort } from "node:worker_threads";
-import { openLayer, openLayerFromToc } from "@estargz/format";
+import { parentPort, workerData } from "node:worker_threads";
+import { type LayerLimits, openLayer, openLayerFromToc } from "@estargz/format";
 import type { Layer, ReaderAt } from "@estargz/interface";
 import { buildLayerIndex } from "../build-layer-index.ts";
 import { type Deferred, deferred } from "../deferred.ts";
@@ -12,6 +12,7 @@ interface Answer {
 }
 
 const port = parentPort;
+const limits = workerData as Partial<LayerLimits>;
 const reads = new Map<number, Deferred<Answer>>();
 let nextRead = 1;
 
@@ -47,11 +48,11 @@ async function open(order: OpenOrder & { type: "open" }): Promise<SharedArrayBuf
   };
   const { tocDigest, annotations } = order;
   const isOpen = tocDigest === undefined;
-  let layer: Layer = await openLayer(blob, { tocDigest, annotations, allowUnverified: isOpen, externalToc });
+  let layer: Layer = await openLayer(blob, { tocDigest, annotations, allowUnverified: isOpen, externalToc, limits });
   if (isOpen && !order.allowUnverified && !layer.verified) {
     // Strictly again, against the digest that its TOC has: whoever asked compares that digest.
     const { tocBytes, format, blobSize, payloadEnd } = layer;
-    layer = openLayerFromToc({ blob, tocBytes, format, blobSize, payloadEnd, tocDigest: layer.tocDigest });
+    layer = openLayerFromToc({ blob, tocBytes, format, blobSize, payloadEnd, tocDigest: layer.tocDigest, limits });
   }
   return buildLayerIndex(layer, { layerDigest: order.layerDigest }).buffer;
 }

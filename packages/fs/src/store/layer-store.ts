@@ -1,6 +1,7 @@
 import { closeSync, existsSync, ftruncateSync, openSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { EstargzError } from "@estargz/interface";
 import { dataFilePath } from "../data-file-path.ts";
 import type { DriverStore } from "../driver.ts";
@@ -10,6 +11,11 @@ import { bitmapBytes, clearBit, hasBit } from "./bits.ts";
 import type { ChunkFilesInit } from "./chunk-files.ts";
 import { punchHole } from "./punch-hole.ts";
 import { nodeStoreFiles } from "./store-files.ts";
+
+/** Default of the option `maxBackingFiles`. */
+const MAX_BACKING_FILES = 65_536;
+/** Files made between two turns of the event loop. */
+const FILES_AT_ONCE = 256;
 
 /** State of a layer's files at a clean stop: a file that differs at the next start is not trusted. */
 export type FileMarks = Readonly<Record<string, readonly [size: number, mtimeMs: number, inode: number]>>;
@@ -58,9 +64,16 @@ export class LayerStore implements DriverStore {
   /**
    * Makes a layer's folder. Never replaces one.
    *
-   * @throws `NO_SPACE`, `IO_ERROR`
+   * @param options.maxBackingFiles - Default 65,536.
+   * @throws `NO_SPACE`, `IO_ERROR`, `LIMIT_EXCEEDED`
    */
-  static async create(id: number, directory: string, index: LayerIndex): Promise<LayerStore> {
+  static async create(
+    id: number,
+    directory: string,
+    index: LayerIndex,
+    options: { readonly maxBackingFiles?: number | undefined } = {},
+  ): Promise<LayerStore> {
+    const big = bigFiles(index, options.maxBackingFiles ?? MAX_BACKING_FILES);
     // Built beside and renamed: a folder that exists is whole.
     const building = `${directory}.new`;
     try {
@@ -69,8 +82,9 @@ export class LayerStore implements DriverStore {
       await writeFile(join(building, "index"), new Uint8Array(index.buffer));
       await writeFile(join(building, "bitmap"), new Uint8Array(bitmapBytes(index.chunkCount)));
       makeSparse(join(building, "data"), index.dataBytes);
-      for (let inode = 0; inode < index.inodeCount; inode++) {
-        if (index.hasOwnFile(inode)) makeSparse(dataFilePath(join(building, "data"), index, inode), index.size(inode));
+      for (const [at, inode] of big.entries()) {
+        if (at % FILES_AT_ONCE === FILES_AT_ONCE - 1) await setImmediate();
+        makeSparse(dataFilePath(join(building, "data"), index, inode), index.size(inode));
       }
       await rm(directory, { recursive: true, force: true });
       await rename(building, directory);
@@ -269,6 +283,17 @@ async function readShared(path: string): Promise<SharedArrayBuffer> {
 
 function writeAll(file: number, bytes: Uint8Array): void {
   nodeStoreFiles.write(file, bytes, 0);
+}
+
+/** Inodes of the files that have a file of their own on disk. */
+function bigFiles(index: LayerIndex, limit: number): number[] {
+  const inodes: number[] = [];
+  for (let inode = 0; inode < index.inodeCount; inode++) if (index.hasOwnFile(inode)) inodes.push(inode);
+  if (inodes.length <= limit) return inodes;
+  throw new EstargzError(
+    "LIMIT_EXCEEDED",
+    `the layer has ${inodes.length} files of 4 MiB and more, over the limit of ${limit} (maxBackingFiles): its data is not kept on disk`,
+  );
 }
 
 function makeSparse(path: string, size: number): void {
