@@ -9,6 +9,16 @@ export interface ReadOptions {
   readonly priority?: number | undefined;
 }
 
+/** Options of {@link ReaderAt.stream}. */
+export interface StreamReadOptions extends ReadOptions {
+  /**
+   * Memory of at least `length` bytes for the stream, which may be shared between threads. A source that can puts each
+   * byte there, at its place, and gives pieces that are parts of it; others ignore it, so compare a piece's `buffer`.
+   * Nothing is written there any more once the iteration has ended. Default: each piece has memory of its own.
+   */
+  readonly into?: Uint8Array | undefined;
+}
+
 /** Priority of a read that somebody waits for. */
 export const PRIORITY_ON_DEMAND = 100;
 /** Priority of a read that is expected to be wanted soon. */
@@ -59,7 +69,7 @@ export interface ReaderAt {
    * Streams `length` bytes from `offset` in one request, in order, in pieces of any size; ends after exactly
    * `length` bytes or throws. Optional: {@link readAt} is enough for correctness.
    */
-  stream?(offset: number, length: number, options?: ReadOptions): AsyncIterable<Uint8Array>;
+  stream?(offset: number, length: number, options?: StreamReadOptions): AsyncIterable<Uint8Array>;
   /** Lets go of connections and handles. Idempotent. Reads after it reject with `CLOSED`. */
   close?(): Promise<void>;
 }

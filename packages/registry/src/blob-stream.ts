@@ -1,4 +1,4 @@
-import { EstargzError, type ReadOptions } from "@estargz/interface";
+import { EstargzError, type StreamReadOptions } from "@estargz/interface";
 import type { BlobFetcher } from "./blob-fetcher.ts";
 import type { BodyFlow } from "./http/exchange.ts";
 
@@ -30,7 +30,11 @@ class PieceQueue {
   }
 
   push(piece: Uint8Array): void {
-    this.#pieces.push(piece);
+    const last = this.#pieces.at(-1);
+    // What arrives at its place in one memory while the consumer is busy becomes one piece.
+    if (last !== undefined && last.buffer === piece.buffer && last.byteOffset + last.length === piece.byteOffset)
+      this.#pieces[this.#pieces.length - 1] = new Uint8Array(piece.buffer, last.byteOffset, last.length + piece.length);
+    else this.#pieces.push(piece);
     this.#waitingBytes += piece.length;
     if (this.#waitingBytes > MAX_WAITING_BYTES && !this.#held) this.#hold();
     this.#wake?.();
@@ -65,20 +69,60 @@ class PieceQueue {
   }
 }
 
+/** Where the bytes of a stream that arrive are put. */
+interface Landing {
+  /** Memory for the bytes after the first `got`. */
+  target(got: number): Uint8Array;
+  /** Takes bytes that follow the first `got`, in {@link target} or elsewhere (`transient`: for now); gives them where they stay. */
+  keep(bytes: Buffer, got: number, transient: boolean): Uint8Array;
+}
+
+/** Puts bytes into the caller's memory, each at its place. */
+function landInto(into: Uint8Array): Landing {
+  return {
+    target: (got) => into.subarray(got, got + SLAB_BYTES),
+    keep(bytes, got) {
+      const place = into.subarray(got, got + bytes.length);
+      if (bytes.buffer !== into.buffer) place.set(bytes);
+      return place;
+    },
+  };
+}
+
+/** Gives each piece memory of its own. */
+function landApart(): Landing {
+  let slab = Buffer.alloc(0);
+  return {
+    target() {
+      if (slab.length === 0) slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+      return slab;
+    },
+    keep(bytes, _got, transient) {
+      const inSlab = bytes.buffer === slab.buffer;
+      if (!inSlab && !transient) return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+      // A slab that is half full is handed on; of an emptier one only the bytes are, and it is read into again.
+      if (inSlab && bytes.length >= SLAB_BYTES / 2) slab = Buffer.alloc(0);
+      else return new Uint8Array(bytes);
+      return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+    },
+  };
+}
+
 /**
- * Streams a run of a blob by one request; a cut body is resumed. No two pieces share memory, so that they may be transferred.
- * Holds at most about 1 MiB that the consumer has not
- * taken. Ending the iteration early ends the request.
+ * Streams a run of a blob by one request; a cut body is resumed. Without `into`, no two pieces share memory, so that they
+ * may be transferred. Holds at most about 1 MiB that the consumer has not taken. Ending the iteration early ends the request.
  */
 export async function* streamBlob(
   fetcher: BlobFetcher,
   offset: number,
   length: number,
-  options: ReadOptions,
+  options: StreamReadOptions,
   closed: AbortSignal,
 ): AsyncGenerator<Uint8Array, void, void> {
   if (length === 0) return;
-  const { signal, priority } = options;
+  const { signal, priority, into } = options;
+  if (into !== undefined && into.length < length)
+    throw new EstargzError("INVALID_ARGUMENT", `a stream of ${length} bytes does not fit into ${into.length} bytes of memory`);
   signal?.throwIfAborted();
   if (closed.aborted) throw closed.reason;
   const controller = new AbortController();
@@ -86,28 +130,17 @@ export async function* streamBlob(
   signal?.addEventListener("abort", stop, { once: true });
   closed.addEventListener("abort", stop, { once: true });
   const queue = new PieceQueue();
+  const landing = into === undefined ? landApart() : landInto(into.subarray(0, length));
   let got = 0;
-  let slab = Buffer.alloc(0);
-  const target = (position: number): Uint8Array | undefined => {
-    if (position !== offset + got || got === length) return undefined;
-    if (slab.length === 0) slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
-    return slab;
-  };
+  const target = (position: number): Uint8Array | undefined =>
+    position === offset + got && got < length ? landing.target(got) : undefined;
   const take = (position: number, bytes: Buffer, transient: boolean): void => {
     const next = offset + got;
     if (position > next || position + bytes.length <= next || got === length) return;
     const from = next - position;
-    let piece = bytes.subarray(from, Math.min(bytes.length, from + length - got));
-    const inSlab = piece.buffer === slab.buffer;
-    // A slab that is half full is handed on; of an emptier one only the bytes are, and it is read into again.
-    if (inSlab && piece.length >= SLAB_BYTES / 2) slab = Buffer.alloc(0);
-    else if (inSlab || transient) {
-      const own = Buffer.allocUnsafeSlow(piece.length);
-      own.set(piece);
-      piece = own;
-    }
+    const piece = landing.keep(bytes.subarray(from, Math.min(bytes.length, from + length - got)), got, transient);
     got += piece.length;
-    queue.push(new Uint8Array(piece.buffer, piece.byteOffset, piece.length));
+    queue.push(piece);
   };
   const work = fetcher.network.api
     .acrossHosts(fetcher.reference, "pull", { signal: controller.signal, what: fetcher.what, progress: () => got }, async (host) => {

@@ -1,4 +1,12 @@
-import { type ByteRange, EstargzError, isEstargzError, type ReaderAt, type ReadOptions, type Tail } from "@estargz/interface";
+import {
+  type ByteRange,
+  EstargzError,
+  isEstargzError,
+  type ReaderAt,
+  type ReadOptions,
+  type StreamReadOptions,
+  type Tail,
+} from "@estargz/interface";
 import type { BlobFetcher } from "./blob-fetcher.ts";
 import { BlobFlight } from "./blob-flight.ts";
 import { streamBlob } from "./blob-stream.ts";
@@ -82,7 +90,7 @@ export class RemoteBlob implements ReaderAt {
     });
   }
 
-  stream(offset: number, length: number, options: ReadOptions = {}): AsyncIterable<Uint8Array> {
+  stream(offset: number, length: number, options: StreamReadOptions = {}): AsyncIterable<Uint8Array> {
     this.#check(offset, length, options);
     return streamBlob(this.#fetcher, offset, length, options, this.#closed.signal);
   }

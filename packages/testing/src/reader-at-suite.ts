@@ -130,6 +130,21 @@ export function readerAtSuite(name: string, options: ReaderAtSuiteOptions): void
       expect(Uint8Array.from(pieces)).toEqual(CONTENT.subarray(1000, 81_000));
     });
 
+    it("streams into memory that it is given, each byte at its place, or into memory of its own", async () => {
+      const reader = await open();
+      const into = new Uint8Array(new SharedArrayBuffer(90_000), 100, 89_000);
+      const options = { into };
+      let at = 0;
+      for await (const piece of reader.stream?.(1000, 80_000, options) ?? [await reader.readAt(1000, 80_000)]) {
+        if (piece.buffer === into.buffer) expect(piece.byteOffset).toBe(into.byteOffset + at);
+        else into.set(piece, at);
+        at += piece.length;
+      }
+      expect(at).toBe(80_000);
+      expect(Uint8Array.from(into.subarray(0, at))).toEqual(CONTENT.subarray(1000, 81_000));
+      expect(into.subarray(at).every((byte) => byte === 0)).toBe(true);
+    });
+
     it("can be closed twice, and reads reject afterwards", async () => {
       const reader = await open();
       await reader.close?.();

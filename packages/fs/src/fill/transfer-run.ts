@@ -1,4 +1,4 @@
-import { EstargzError, type ReaderAt } from "@estargz/interface";
+import { EstargzError, type ReaderAt, type StreamReadOptions } from "@estargz/interface";
 import { type SharedTransfer, TransferWord } from "./transfer.ts";
 
 /** Why bytes are fetched. */
@@ -44,12 +44,12 @@ export async function runTransfer(run: TransferRun, reader: ReaderAt, priority: 
   const state = new Int32Array(shared.state);
   const started = performance.now();
   let member = 0;
-  for await (const piece of pieces(reader, shared.blobOffset, length, { signal: run.abort.signal, priority })) {
+  for await (const piece of pieces(reader, shared.blobOffset, length, { signal: run.abort.signal, priority, into: target })) {
     run.abort.signal.throwIfAborted();
     if (run.received === 0) host.onFirstByte(run, performance.now() - started);
     if (run.received + piece.length > length)
       throw new EstargzError("INVALID_RESPONSE", `the source sent more than the ${length} bytes asked for`);
-    target.set(piece, run.received);
+    if (piece.buffer !== shared.bytes) target.set(piece, run.received);
     run.received += piece.length;
     run.lastPieceMs = performance.now();
     Atomics.store(state, TransferWord.received, run.received);
@@ -69,12 +69,7 @@ export async function runTransfer(run: TransferRun, reader: ReaderAt, priority: 
   if (run.received < length) throw new EstargzError("SHORT_READ", `the source ended after ${run.received} of ${length} bytes`);
 }
 
-async function* pieces(
-  reader: ReaderAt,
-  offset: number,
-  length: number,
-  options: { signal: AbortSignal; priority: number },
-): AsyncIterable<Uint8Array> {
+async function* pieces(reader: ReaderAt, offset: number, length: number, options: StreamReadOptions): AsyncIterable<Uint8Array> {
   if (length <= 0) return;
   if (reader.stream !== undefined) {
     yield* reader.stream(offset, length, options);
