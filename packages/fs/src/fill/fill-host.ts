@@ -1,4 +1,5 @@
 import type { Logger } from "@estargz/interface";
+import type { GivenBudget } from "./given-bytes.ts";
 import type { LayerFill } from "./layer-fill.ts";
 import type { FillSettings } from "./options.ts";
 import type { TransferRun } from "./transfer-run.ts";
@@ -7,6 +8,8 @@ import type { TransferRun } from "./transfer-run.ts";
 export interface FillHost {
   readonly settings: FillSettings;
   readonly logger: Logger;
+  /** Memory for chunks that the disk does not take, shared by all layers. */
+  readonly given: GivenBudget;
   /** Something is queued. */
   pump(): void;
   /** Asks a decoder to hash chunks of an earlier process. */

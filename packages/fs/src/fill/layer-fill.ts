@@ -5,7 +5,7 @@ import type { LayerStore } from "../store/layer-store.ts";
 import { nodeStoreFiles } from "../store/store-files.ts";
 import type { ChunkResult } from "./decoder.ts";
 import type { FillHost } from "./fill-host.ts";
-import { createGivenBytes, type GivenBytes } from "./given-bytes.ts";
+import type { GivenBytes } from "./given-bytes.ts";
 import { type BlobOrder, blobOrder, planSpans, type SpanPlan } from "./plan-spans.ts";
 import { createReadAhead, type ReadAhead } from "./read-ahead.ts";
 import { createSourceRotation, type SourceRotation } from "./source-rotation.ts";
@@ -15,7 +15,6 @@ import { createWaiter, type Waiter } from "./waiter.ts";
 /** Bits of a chunk's state in this process. */
 const State = { queued: 1, ahead: 2, checking: 4, copying: 8, counted: 16, bad: 32, noCopy: 64, keep: 128 } as const;
 
-const GIVEN_BYTES = 32 * 1024 * 1024;
 const MAX_READ_ENDS = 64;
 const SMALL_FILE_BYTES = 256 * 1024;
 
@@ -38,7 +37,8 @@ export class LayerFill {
   /** Whether anybody holds the layer: else nothing is fetched in the background. */
   attached = true;
   closed = false;
-  readonly firstUse: number[] = [];
+  /** Chunks in the order that readers first wanted them. */
+  readonly firstUse: Set<number> = new Set();
   readonly #host: FillHost;
   readonly #waiters = new Map<number, Set<Waiter>>();
   readonly #queue = new Set<number>();
@@ -48,7 +48,7 @@ export class LayerFill {
   /** Where the last missing read of each file ended. */
   readonly #readEnds = new Map<number, number>();
   readonly #failures = new Map<number, number>();
-  readonly #given: GivenBytes = createGivenBytes(GIVEN_BYTES);
+  readonly #given: GivenBytes;
   readonly #sources: SourceRotation;
   #lastError: unknown;
   #lastByteMs = 0;
@@ -59,6 +59,7 @@ export class LayerFill {
     this.store = store;
     this.#sources = createSourceRotation(readers);
     this.#host = host;
+    this.#given = host.given.forLayer();
     this.order = blobOrder(store.index);
     this.#readAhead = createReadAhead({ maxWindowBytes: host.settings.readAheadBytes });
     this.#state = new Uint8Array(store.index.chunkCount);
@@ -198,7 +199,7 @@ export class LayerFill {
       const until = index.chunkBlobOffset(chunk) + index.chunkSpanLength(chunk) - run.shared.blobOffset;
       if (this.#host.isWorthJoining(run, until)) return;
     } else {
-      this.firstUse.push(chunk);
+      this.firstUse.add(chunk);
       if (this.#copy(chunk)) return;
     }
     this.#queue.add(this.order.positions[chunk] ?? 0);
@@ -478,6 +479,7 @@ export class LayerFill {
     const error = new EstargzError("CLOSED", "the layer is no longer attached");
     for (const chunk of this.#waiters.keys()) this.#reject(chunk, error);
     for (const run of new Set(this.inFlight.values())) run.abort.abort(error);
+    this.#given.clear();
     this.#files.close();
   }
 }

@@ -24,6 +24,8 @@ export interface FillOptions {
   readonly backgroundRequestBytes?: number | undefined;
   /** Bytes on their way, over which background requests wait. Default 64 MiB. */
   readonly memoryBytes?: number | undefined;
+  /** Bytes that the disk does not take (full, read-only), held in memory for whoever reads on in them, over all layers. Default 32 MiB. */
+  readonly unstoredBytes?: number | undefined;
   /** Gap between wanted ranges that is fetched rather than asked around. Default 64 KiB. */
   readonly maxGapBytes?: number | undefined;
   /** What a miss in a small file takes along from behind it, in compressed bytes. Default 64 KiB. */
@@ -62,6 +64,7 @@ export function fillSettings(options: FillOptions = {}): FillSettings {
     maxBackgroundRequests: within("maxBackgroundRequests", options.maxBackgroundRequests ?? 2, 1, 64),
     backgroundRequestBytes: within("backgroundRequestBytes", options.backgroundRequestBytes ?? 8 * 1024 * 1024, 4096, MAX_REQUEST_BYTES),
     memoryBytes: within("memoryBytes", options.memoryBytes ?? 64 * 1024 * 1024, 4096, Number.MAX_SAFE_INTEGER),
+    unstoredBytes: within("unstoredBytes", options.unstoredBytes ?? 32 * 1024 * 1024, 0, Number.MAX_SAFE_INTEGER),
     maxGapBytes: within("maxGapBytes", options.maxGapBytes ?? 64 * 1024, 0, MAX_REQUEST_BYTES),
     neighbourBytes: within("neighbourBytes", options.neighbourBytes ?? 64 * 1024, 0, MAX_REQUEST_BYTES),
     readAheadBytes: within("readAheadBytes", options.readAheadBytes ?? 8 * 1024 * 1024, 0, MAX_REQUEST_BYTES),

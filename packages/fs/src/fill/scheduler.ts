@@ -4,6 +4,7 @@ import type { ChunkResult, DecoderOrder } from "./decoder.ts";
 import type { DecoderPool } from "./decoder-pool.ts";
 import type { FillHost } from "./fill-host.ts";
 import { createFillMetrics, type FillMetrics } from "./fill-metrics.ts";
+import { createGivenBudget, type GivenBudget } from "./given-bytes.ts";
 import type { LayerFill } from "./layer-fill.ts";
 import { createLinkEstimate, type LinkEstimate } from "./link-estimate.ts";
 import type { FillSettings } from "./options.ts";
@@ -43,6 +44,7 @@ export class FillScheduler implements FillHost, TransferHost {
   readonly #requests: Record<FetchCause, number> = { "on-demand": 0, "read-ahead": 0, prefetch: 0, background: 0 };
   readonly #bytes: Record<FetchCause, number> = { "on-demand": 0, "read-ahead": 0, prefetch: 0, background: 0 };
   readonly #spare: SpareBuffers;
+  readonly given: GivenBudget;
   readonly #stallTimer: NodeJS.Timeout;
   #pumping: NodeJS.Immediate | undefined;
   #wakeUp: NodeJS.Timeout | undefined;
@@ -65,6 +67,7 @@ export class FillScheduler implements FillHost, TransferHost {
     this.logger = options.logger;
     this.#options = options;
     this.#metrics = createFillMetrics(options.metrics);
+    this.given = createGivenBudget(options.settings.unstoredBytes);
     this.#spare = createSpareBuffers(options.settings.backgroundRequestBytes);
     this.#pool = startPool(
       (results) => this.#onResults(results),
@@ -394,6 +397,8 @@ export class FillScheduler implements FillHost, TransferHost {
       run.open.clear();
       this.#finish(run);
     }
+    // The threads that go on may still be in these.
+    this.#spare.clear();
     for (const layer of this.#layers.values()) {
       this.order({ type: "layer", init: layer.store.init() });
       layer.onDecodersLost();

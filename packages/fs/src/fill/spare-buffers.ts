@@ -6,6 +6,8 @@ export interface SpareBuffers {
   take(bytes: number): SharedArrayBuffer | undefined;
   /** Nobody uses a buffer any more. */
   give(buffer: SharedArrayBuffer): void;
+  /** Forgets all: somebody may still read them. */
+  clear(): void;
 }
 
 /** Keeps some buffers of `bufferBytes`. */
@@ -15,6 +17,9 @@ export function createSpareBuffers(bufferBytes: number): SpareBuffers {
     take: (bytes) => (bytes > bufferBytes || bytes < bufferBytes / 2 ? undefined : (spare.pop() ?? new SharedArrayBuffer(bufferBytes))),
     give(buffer) {
       if (spare.length < MAX_SPARE_BUFFERS && buffer.byteLength === bufferBytes) spare.push(buffer);
+    },
+    clear() {
+      spare.length = 0;
     },
   };
 }

@@ -77,7 +77,7 @@ export function createDiskBudget(options: {
     for (const isRead of [false, true]) {
       for (const layer of warm) {
         if (missing <= 0) return;
-        const { chunks, bytes } = chooseChunks(layer.fill.store, new Set(layer.fill.firstUse), isRead, missing);
+        const { chunks, bytes } = chooseChunks(layer.fill.store, layer.fill.firstUse, isRead, missing);
         if (chunks.length === 0) continue;
         missing -= bytes;
         logger.debug({ bytes, digest: layer.layerDigest }, "local data is given up to stay under the limit");

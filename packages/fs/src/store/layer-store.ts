@@ -215,11 +215,11 @@ export class LayerStore implements DriverStore {
   }
 
   /** Keeps that order. A longer one that is there stays. */
-  writeFirstUse(chunks: readonly number[]): void {
-    if (chunks.length === 0 || !this.index.verified) return;
+  writeFirstUse(chunks: ReadonlySet<number>): void {
+    if (chunks.size === 0 || !this.index.verified) return;
     try {
       const path = join(this.directory, "first-use");
-      if (existsSync(path) && statSync(path).size >= chunks.length * 4) return;
+      if (existsSync(path) && statSync(path).size >= chunks.size * 4) return;
       writeFileSync(path, new Uint8Array(Uint32Array.from(chunks).buffer));
     } catch {
       // Only makes the next start quicker.
