@@ -163,7 +163,7 @@ class DevFuse implements DevFuseDriver {
     const { key, xattrs } = connectionClass;
     const { stateDirectory } = this.#options;
     const recordPath = stateDirectory === undefined ? undefined : join(stateDirectory, `open-files-${key}`);
-    const passthrough = handshake.passthrough ? new Passthrough(this.#systemCalls, fd, recordPath, takenOver) : undefined;
+    const passthrough = handshake.passthrough ? new Passthrough(this.#systemCalls, fd, { recordPath, resume: takenOver }) : undefined;
     const connection: Connection = { connectionClass, mountPath, fd, handshake, takenOver, passthrough };
     this.#connections.set(key, connection);
     await this.#pool.tell({ type: "connection", connection: { key, fd, xattrs, handshake, waiting: takenOver && !this.#isReady } });
@@ -294,7 +294,10 @@ class DevFuse implements DevFuseDriver {
     const left = [...attached.lookups.values()].reduce((sum, count) => sum + count, 0);
     if (attached.lookups.size < this.#pool.size * attached.connections.length || left > 0) return;
     this.#attached.delete(number);
-    for (const connection of attached.connections) this.#pool.remove(connection.connectionClass.key, number);
+    for (const { connectionClass, passthrough } of attached.connections) {
+      this.#pool.remove(connectionClass.key, number);
+      passthrough?.removeLayer(number);
+    }
   }
 
   #reply(key: string, request: MissRequest, errno: number, payload?: Uint8Array): void {

@@ -1,6 +1,6 @@
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-
+import { statfsSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -189,6 +189,21 @@ describe("connections", () => {
       `9000000\n${content.subarray(-1).toString()}x`,
     );
     expect(driver.statistics().requests["read"]).toBeUndefined();
+  });
+
+  it("give the disk blocks of a big file back that is removed after it was read by passthrough", async () => {
+    const { driver, folder } = await start();
+    await shell(`mkdir ${folder}/data; mount -t tmpfs none ${folder}/data`);
+    const used = (): number => {
+      const { blocks, bfree, bsize } = statfsSync(join(folder, "data"));
+      return (blocks - bfree) * bsize;
+    };
+    const empty = used();
+    const path = await driver.attach(layerOf(folder, 1, [{ path: "big", content: Buffer.alloc(9_000_000, "x") }]));
+    expect(await shell(`for i in 1 2 3; do wc -c <${path}/big; cat ${path}/big >/dev/null; done`)).toBe("9000000\n".repeat(3));
+    expect(driver.statistics().requests["read"]).toBeUndefined();
+    await shell(`rm -r ${folder}/data/*`);
+    await until("the blocks are given back", () => used() - empty < 100_000);
   });
 
   it("keep the way a big file was opened as long as it is open", async () => {
