@@ -51,7 +51,9 @@ interface Attached {
   readonly layer: DriverLayer;
   /** Where it is shown: the mount whose path is given, and the one that is exact about absent xattrs if that is another. */
   readonly connections: readonly Connection[];
-  /** After detach: entries that the kernel still knows, by mount and worker; unknown in mounts that were taken over. */
+  /** Whether a former process showed it: what the kernel knows of it is not known then. */
+  readonly restored: boolean;
+  /** After detach: entries that the kernel still knows, by mount and worker. */
   lookups: Map<string, number> | undefined;
 }
 
@@ -204,7 +206,9 @@ class DevFuse implements DevFuseDriver {
     const connectionClass = classOf(index, this.#options.passthrough);
     const classes = new Set([connectionClass, exactClassOf(connectionClass)]);
     const connections = await Promise.all([...classes].map((each) => this.#connectionFor(each)));
-    this.#attached.set(number, { layer, connections, lookups: undefined });
+    // Numbers are never used twice: what is attached later was never shown before.
+    const restored = !this.#isReady && connections.some(({ takenOver }) => takenOver);
+    this.#attached.set(number, { layer, connections, restored, lookups: undefined });
     const message = { number, index: index.buffer, bitmap: store.bitmap, dataPath: store.dataPath };
     await Promise.all(
       connections.map((connection) => this.#pool.tell({ type: "attach", key: connection.connectionClass.key, layer: message })),
@@ -289,7 +293,7 @@ class DevFuse implements DevFuseDriver {
   /** A layer that is not shown any more is let go of when the kernel knows none of its inodes. */
   #forgotten(key: string, worker: number, number: number, lookups: number): void {
     const attached = this.#attached.get(number);
-    if (attached?.lookups === undefined || attached.connections.some(({ takenOver }) => takenOver)) return;
+    if (attached?.lookups === undefined || attached.restored) return;
     attached.lookups.set(`${key} ${worker}`, lookups);
     const left = [...attached.lookups.values()].reduce((sum, count) => sum + count, 0);
     if (attached.lookups.size < this.#pool.size * attached.connections.length || left > 0) return;

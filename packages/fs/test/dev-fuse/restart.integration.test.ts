@@ -1,6 +1,6 @@
 import { type ChildProcess, execFile, fork, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -8,10 +8,12 @@ import { promisify } from "node:util";
 import { nodeFlags } from "@estargz/testing";
 import { afterEach, describe, expect, it } from "vitest";
 import { loadSystemCalls } from "../../src/dev-fuse/system-calls.ts";
+import { createDevFuseDriver, type DriverLayer } from "../../src/index.ts";
 import { callKeeper } from "../../src/keeper/keeper-call.ts";
 import type { TestEntry } from "../memory-layer.ts";
 import { endDaemons, endLater, startDaemon } from "./daemon.ts";
 import type { DaemonStart } from "./daemon-process.ts";
+import { makeDriverLayer } from "./driver-layer.ts";
 import { cleanUp, testFolder, until } from "./mounts.ts";
 import { prepareLayer } from "./prepared-layer.ts";
 
@@ -209,6 +211,43 @@ describe("restart", () => {
     expect(next.paths).toEqual([path]);
     expect(await sums(path)).toBe(await sums(original));
     await next.tell("unmount");
+  });
+
+  it("lets go of layers that are attached and detached after it", async () => {
+    const folder = testFolder();
+    const options = { mountRoot: join(folder, "m"), stateDirectory: join(folder, "s"), workers: 2 };
+    const data = join(folder, "data");
+    const make = (number: number): DriverLayer => makeDriverLayer({ number, entries: files(20), directory: data });
+    const first = await createDevFuseDriver(options);
+    endLater(first.keeperPid ?? 0);
+    await first.attach(make(1));
+    await first.ready();
+    await first.close({ unmount: false });
+    const second = await createDevFuseDriver(options);
+    try {
+      expect(second.connections.map(({ takenOver }) => takenOver)).toEqual([true, true]);
+      const layer = make(1);
+      await second.attach(layer);
+      await second.ready();
+      const held = (): string[] =>
+        readdirSync("/proc/self/fd").flatMap((fd) => {
+          try {
+            const target = readlinkSync(`/proc/self/fd/${fd}`);
+            return target.startsWith(data) ? [target] : [];
+          } catch {
+            return [];
+          }
+        });
+      for (let number = 2; number < 8; number += 1) {
+        const path = await second.attach(make(number));
+        await sums(path);
+        expect(held().length).toBeGreaterThan(0);
+        await second.detach(number);
+      }
+      await until("no data file is open", () => held().length === 0);
+    } finally {
+      await second.close({ unmount: true });
+    }
   });
 
   it("keeps big files open that the kernel reads by itself", async () => {
