@@ -1,5 +1,5 @@
 import { chmodSync, renameSync } from "node:fs";
-import type { SystemCalls } from "../dev-fuse/system-calls.ts";
+import { Errno, type SystemCalls } from "../dev-fuse/system-calls.ts";
 import { callKeeper, receiveMessage } from "./keeper-call.ts";
 import { encodeMessage, KEEPER_PROTOCOL, type KeeperReply, type KeeperRequest, MAX_KEPT } from "./keeper-protocol.ts";
 
@@ -7,6 +7,10 @@ import { encodeMessage, KEEPER_PROTOCOL, type KeeperReply, type KeeperRequest, M
 const CLIENT_TIMEOUT_MS = 2000;
 /** Watching connections that are held; older ones are let go of. */
 const MAX_WATCHERS = 16;
+
+/** Time after which a failed accept is tried again, in milliseconds. */
+const ACCEPT_PAUSE_MS = 50;
+const pause = new Int32Array(new SharedArrayBuffer(4));
 
 interface Kept {
   readonly fd: number;
@@ -73,7 +77,11 @@ export class KeeperServer {
   run(): void {
     for (;;) {
       const client = this.#systemCalls.accept(this.#socket, CLIENT_TIMEOUT_MS);
-      if (client < 0) continue;
+      if (client < 0) {
+        // No descriptor is left, or no memory: asking again at once would only take a whole processor.
+        if (this.#systemCalls.errno() !== Errno.EINTR) Atomics.wait(pause, 0, 0, ACCEPT_PAUSE_MS);
+        continue;
+      }
       const outcome = this.#serve(client);
       if (outcome !== "watching") this.#systemCalls.close(client);
       if (outcome === "stop") return;
