@@ -135,7 +135,8 @@ function showDirectory(
   if (hidden.length > 0) {
     const shown = new Set(children.map((child) => child.name));
     for (const { name, mtimeNs } of hidden) {
-      if (name === "" || shown.has(name) || name.startsWith(WHITEOUT_PREFIX)) continue;
+      // `.wh.`, `.wh..` and `.wh...` hide nothing that could be there.
+      if (name === "" || name === "." || name === ".." || shown.has(name) || name.startsWith(WHITEOUT_PREFIX)) continue;
       names.push({ bytes: Buffer.from(name), inode: firstWhiteout + whiteouts.length });
       whiteouts.push({ parent: entry.index, mtimeNs });
     }

@@ -23,6 +23,8 @@ const tree: TestEntry[] = [
   { path: "dev/pipe", type: "fifo" },
   { path: "etc/.wh.gone", content: "" },
   { path: "etc/.wh.kept", content: "" },
+  { path: "etc/.wh..", content: "" },
+  { path: "etc/.wh...", content: "" },
   { path: "etc/kept", content: "k" },
   { path: "opt/.wh..wh..opq", content: "" },
   { path: "opt/file", content: "" },
