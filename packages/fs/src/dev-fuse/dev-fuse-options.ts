@@ -37,7 +37,10 @@ export interface DevFuseDriverOptions {
    * what older kernels do. Default true.
    */
   readonly resend?: boolean | undefined;
-  /** Called when a thread ended by itself. Requests it had in hand wait for the next process: restart. Default: logged. */
+  /**
+   * Called when a thread ended by itself. Requests it had in hand wait for the next process, and layers can be neither attached nor
+   * detached any more (`UNAVAILABLE`): restart. Default: logged.
+   */
   readonly onFailure?: ((error: Error) => void) | undefined;
 }
 

@@ -36,7 +36,7 @@ export class SessionLoop {
     this.#control = new Int32Array(start.control);
     this.#mail = ControlWord.MAIL + start.worker;
     this.#counters = new SessionCounters(start.statistics, start.worker);
-    this.#handler = new RequestHandler(systemCalls, () => this.#stopLeading());
+    this.#handler = new RequestHandler(systemCalls, () => this.stopLeading());
     this.#requestAddress = systemCalls.address(this.#handler.request);
     this.#replyAddress = systemCalls.address(this.#handler.reply.bytes);
     this.#epoll = systemCalls.epollCreate();
@@ -88,7 +88,8 @@ export class SessionLoop {
     return this.#leading;
   }
 
-  #stopLeading(): void {
+  /** Leaves looking for requests to another worker. */
+  stopLeading(): void {
     if (!this.#leading) return;
     this.#leading = false;
     Atomics.sub(this.#control, ControlWord.LEADERS, 1);

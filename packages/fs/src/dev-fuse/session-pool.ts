@@ -36,6 +36,8 @@ interface Session {
   readonly port: MessagePort;
   readonly eventfd: number;
   readonly exited: Promise<void>;
+  /** Whether it ended by itself. */
+  failed: boolean;
 }
 
 const one = new Uint8Array(128);
@@ -48,10 +50,11 @@ export class SessionPool {
   readonly #control = new SharedArrayBuffer(CONTROL_BYTES);
   readonly #words = new Int32Array(this.#control);
   readonly #sessions: Session[] = [];
-  readonly #tickets = new Map<number, { left: number; resolve: () => void }>();
+  readonly #tickets = new Map<number, { left: number; resolve: () => void; reject: (error: EstargzError) => void }>();
   #lastTicket = 0;
   #next = 0;
   #closed = false;
+  #failure: EstargzError | undefined;
 
   private constructor(options: SessionPoolOptions) {
     this.#options = options;
@@ -84,9 +87,23 @@ export class SessionPool {
       ...(fromSource ? { execArgv: ["--conditions=@estargz/source"] } : {}),
     });
     port1.on("message", (message: FromSession) => this.#receive(message));
-    thread.on("error", (error) => this.#options.onFailure(error instanceof Error ? error : new Error(String(error))));
-    const exited = new Promise<void>((resolve) => thread.once("exit", () => resolve()));
-    return { worker: thread, port: port1, eventfd, exited };
+    const exited = new Promise<number>((resolve) => thread.once("exit", resolve));
+    const session: Session = { worker: thread, port: port1, eventfd, exited: exited.then(() => undefined), failed: false };
+    thread.once("error", (error) => this.#fail(session, error instanceof Error ? error : new Error(String(error))));
+    void exited.then((code) => {
+      if (!this.#closed) this.#fail(session, new Error(`thread ${worker} of the file system ended (${code})`));
+    });
+    return session;
+  }
+
+  /** A worker ended by itself: what it was told is never answered. */
+  #fail(session: Session, error: Error): void {
+    if (session.failed) return;
+    session.failed = true;
+    this.#failure ??= new EstargzError("UNAVAILABLE", "a thread of the file system ended: restart the process", { cause: error });
+    for (const ticket of this.#tickets.values()) ticket.reject(this.#failure);
+    this.#tickets.clear();
+    this.#options.onFailure(error);
   }
 
   #receive(message: FromSession): void {
@@ -117,13 +134,18 @@ export class SessionPool {
     Atomics.notify(this.#words, ControlWord.CALLS);
   }
 
-  /** Tells all workers, and resolves when each has done it. */
+  /**
+   * Tells all workers, and resolves when each has done it.
+   *
+   * @throws `UNAVAILABLE` when a worker has ended by itself, `CLOSED`.
+   */
   tell(message: Ticketed): Promise<void> {
     if (this.#closed) return Promise.reject(new EstargzError("CLOSED", "the driver is closed"));
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
     this.#lastTicket += 1;
     const ticket = this.#lastTicket;
-    return new Promise((resolve) => {
-      this.#tickets.set(ticket, { left: this.#sessions.length, resolve });
+    return new Promise((resolve, reject) => {
+      this.#tickets.set(ticket, { left: this.#sessions.length, resolve, reject });
       for (let worker = 0; worker < this.#sessions.length; worker += 1) this.#send(worker, { ...message, ticket });
     });
   }
@@ -136,7 +158,10 @@ export class SessionPool {
   /** Gives a request back to a worker: its bytes are local now. */
   retry(key: string, request: MissRequest): void {
     this.settled();
-    this.#next = (this.#next + 1) % this.#sessions.length;
+    for (let tries = 0; tries < this.#sessions.length; tries += 1) {
+      this.#next = (this.#next + 1) % this.#sessions.length;
+      if (this.#sessions[this.#next]?.failed === false) break;
+    }
     this.#send(this.#next, { type: "retry", key, request });
   }
 

@@ -5,5 +5,11 @@ import { loadSystemCalls } from "./system-calls.ts";
 
 // The entry of a worker thread; see session-pool.ts.
 const { start, port } = workerData as { readonly start: SessionStart; readonly port: MessagePort };
-new SessionLoop(start, port, loadSystemCalls()).run();
+const loop = new SessionLoop(start, port, loadSystemCalls());
+try {
+  loop.run();
+} finally {
+  // After an error others go on.
+  loop.stopLeading();
+}
 port.close();

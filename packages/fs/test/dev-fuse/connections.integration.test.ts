@@ -238,6 +238,20 @@ describe("connections", () => {
     expect(JSON.parse(stdout)).toEqual({ listing: "a\nb\n", content: "content\n", after: "" });
   });
 
+  it("refuse everything once a thread has ended by itself", async () => {
+    const failures: Error[] = [];
+    const { driver, folder } = await start({ onFailure: (error) => failures.push(error) });
+    await driver.attach(layerOf(folder, 1, plain));
+    const broken = layerOf(folder, 2, plain);
+    // No bitmap at all: the threads that look at it end.
+    const layer = { ...broken, store: { ...broken.store, bitmap: -1 as unknown as SharedArrayBuffer } };
+    await expect(driver.attach(layer)).rejects.toMatchObject({ code: "UNAVAILABLE" });
+    await until("every thread has ended", () => failures.length === 3);
+    expect(String(failures[0])).toContain("Invalid typed array length");
+    await expect(driver.attach(layerOf(folder, 3, plain))).rejects.toMatchObject({ code: "UNAVAILABLE" });
+    await expect(driver.detach(1)).rejects.toMatchObject({ code: "UNAVAILABLE" });
+  });
+
   it("refuse a number twice, and everything once closed", async () => {
     const { driver, folder } = await start();
     await driver.attach(layerOf(folder, 1, plain));
