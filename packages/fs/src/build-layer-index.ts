@@ -61,7 +61,12 @@ interface Plan {
  * `UNSUPPORTED` for chunk digests other than sha256.
  */
 export function buildLayerIndex(layer: Layer, options: { readonly layerDigest?: Digest | undefined } = {}): LayerIndex {
-  const plan = planIndex(layer, `${options.layerDigest ?? layer.tocDigest}.json`);
+  return packLayer(layer, options.layerDigest, (length) => new SharedArrayBuffer(length));
+}
+
+/** Packs a layer's tree into a buffer that `allocate` gives, zeroed. */
+export function packLayer(layer: Layer, layerDigest: Digest | undefined, allocate: (length: number) => ArrayBufferLike): LayerIndex {
+  const plan = planIndex(layer, `${layerDigest ?? layer.tocDigest}.json`);
   const counts = {
     inodes: plan.stateDirectory + 2,
     names: plan.nameCount,
@@ -71,7 +76,7 @@ export function buildLayerIndex(layer: Layer, options: { readonly layerDigest?: 
     xattrBytes: plan.xattrs.bytes,
   };
   for (const [name, value] of Object.entries(counts)) limit(name, value);
-  const buffer = new SharedArrayBuffer(layoutBytes(counts));
+  const buffer = allocate(layoutBytes(counts));
   const sections = layout(buffer, counts);
   const dataBytes = writeEntries(layer, plan, sections);
   writeDirectories(plan, sections);
@@ -263,7 +268,7 @@ function writeState(layer: Layer, plan: Plan, sections: Sections): void {
   sections.chunkFlags[chunk] = ChunkFlag.virtual;
 }
 
-function writeHeader(buffer: SharedArrayBuffer, layer: Layer, counts: Parameters<typeof layout>[1], plan: Plan, dataBytes: number): void {
+function writeHeader(buffer: ArrayBufferLike, layer: Layer, counts: Parameters<typeof layout>[1], plan: Plan, dataBytes: number): void {
   const header = new DataView(buffer);
   const words: readonly (readonly [number, number])[] = [
     [HeaderWord.magic, MAGIC],
@@ -293,7 +298,7 @@ function writeHeader(buffer: SharedArrayBuffer, layer: Layer, counts: Parameters
 }
 
 /** SHA-256 of a packed index without its checksum field. */
-export function indexChecksum(buffer: SharedArrayBuffer): Buffer {
+export function indexChecksum(buffer: ArrayBufferLike): Buffer {
   const bytes = new Uint8Array(buffer);
   return createHash("sha256")
     .update(bytes.subarray(0, CHECKSUM_AT))

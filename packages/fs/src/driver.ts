@@ -25,6 +25,7 @@ export interface DriverStore {
 export interface DriverLayer {
   /** Name of its directory in the mount: a number of its own, never used twice in a state directory. */
   readonly number: number;
+  /** Good until {@link Driver.detach} has resolved, or as long as the driver holds it ({@link LayerIndex.hold}). */
   readonly index: LayerIndex;
   readonly store: DriverStore;
   /**

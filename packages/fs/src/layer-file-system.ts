@@ -80,7 +80,7 @@ class LocalFiles implements LocalLayerFileSystem {
     this.#logger = options.logger ?? noLogger;
     this.#directory = directory;
     this.driver = driver;
-    this.#opener = startLayerOpener(options.layerLimits);
+    this.#opener = startLayerOpener({ idleMs: settings.threadIdleMs, limits: options.layerLimits });
     this.#scheduler = new FillScheduler(
       {
         settings,
@@ -89,11 +89,13 @@ class LocalFiles implements LocalLayerFileSystem {
         reserve: (bytes, mayTake) => this.#budget.reserve(bytes, mayTake),
         metrics: options.metrics,
       },
-      (onResults, onFailure) =>
+      (onResults, onFailure, isBusy) =>
         startDecoderPool({
           threads: settings.decoderThreads,
           nice: settings.decoderNice,
           native: settings.libdeflate,
+          idleMs: settings.threadIdleMs,
+          isBusy,
           onResults,
           onFailure,
         }),
@@ -326,6 +328,8 @@ class LocalFiles implements LocalLayerFileSystem {
     fill.attached = false;
     this.#layers.set(key, layer);
     this.#digests.add(store.id, store.index);
+    // Read from end to end until here; what of it is used from now on is little.
+    store.index.rest();
     this.#scheduler.add(fill);
     return layer;
   }
@@ -512,6 +516,7 @@ class LocalFiles implements LocalLayerFileSystem {
         this.#logger.warn({ err: error }, "the clean stop cannot be noted: local data is hashed again at the next start");
       }
       await closeAll([...this.#layers.values()].flatMap((layer) => layer.readers));
+      for (const layer of this.#layers.values()) layer.fill.store.close();
       this.#directory.close();
     }
   }

@@ -52,36 +52,36 @@ export interface LayoutCounts {
 
 /** The sections of a packed index: 56 bytes an inode, 8 a name, 65 a chunk, and the strings. */
 export interface Sections {
-  readonly size: Float64Array<SharedArrayBuffer>;
-  readonly mtimeSeconds: Float64Array<SharedArrayBuffer>;
-  readonly chunkFileOffset: Float64Array<SharedArrayBuffer>;
-  readonly chunkBlobOffset: Float64Array<SharedArrayBuffer>;
-  readonly mtimeNanoseconds: Uint32Array<SharedArrayBuffer>;
-  readonly mode: Uint32Array<SharedArrayBuffer>;
-  readonly uid: Uint32Array<SharedArrayBuffer>;
-  readonly gid: Uint32Array<SharedArrayBuffer>;
-  readonly linkCount: Uint32Array<SharedArrayBuffer>;
+  readonly size: Float64Array;
+  readonly mtimeSeconds: Float64Array;
+  readonly chunkFileOffset: Float64Array;
+  readonly chunkBlobOffset: Float64Array;
+  readonly mtimeNanoseconds: Uint32Array;
+  readonly mode: Uint32Array;
+  readonly uid: Uint32Array;
+  readonly gid: Uint32Array;
+  readonly linkCount: Uint32Array;
   /** Device number of devices; place in the data file, in blocks of 4 KiB, of regular files. */
-  readonly place: Uint32Array<SharedArrayBuffer>;
+  readonly place: Uint32Array;
   /** First name of a directory, first chunk of a file, first byte of a symlink's target. */
-  readonly first: Uint32Array<SharedArrayBuffer>;
+  readonly first: Uint32Array;
   /** Number of names, chunks or bytes. */
-  readonly count: Uint32Array<SharedArrayBuffer>;
+  readonly count: Uint32Array;
   /** Place of the xattrs plus one; 0 for none. */
-  readonly xattr: Uint32Array<SharedArrayBuffer>;
-  readonly parent: Uint32Array<SharedArrayBuffer>;
+  readonly xattr: Uint32Array;
+  readonly parent: Uint32Array;
   /** Where each name starts; one more than there are names. */
-  readonly nameStart: Uint32Array<SharedArrayBuffer>;
-  readonly nameInode: Uint32Array<SharedArrayBuffer>;
-  readonly chunkLength: Uint32Array<SharedArrayBuffer>;
-  readonly chunkInnerOffset: Uint32Array<SharedArrayBuffer>;
-  readonly chunkSpanLength: Uint32Array<SharedArrayBuffer>;
-  readonly chunkInode: Uint32Array<SharedArrayBuffer>;
-  readonly chunkDigest: Uint8Array<SharedArrayBuffer>;
-  readonly chunkFlags: Uint8Array<SharedArrayBuffer>;
-  readonly nameBytes: Uint8Array<SharedArrayBuffer>;
-  readonly linkBytes: Uint8Array<SharedArrayBuffer>;
-  readonly xattrBytes: Uint8Array<SharedArrayBuffer>;
+  readonly nameStart: Uint32Array;
+  readonly nameInode: Uint32Array;
+  readonly chunkLength: Uint32Array;
+  readonly chunkInnerOffset: Uint32Array;
+  readonly chunkSpanLength: Uint32Array;
+  readonly chunkInode: Uint32Array;
+  readonly chunkDigest: Uint8Array;
+  readonly chunkFlags: Uint8Array;
+  readonly nameBytes: Uint8Array;
+  readonly linkBytes: Uint8Array;
+  readonly xattrBytes: Uint8Array;
 }
 
 /** Size in bytes of a packed index. */
@@ -92,7 +92,7 @@ export function layoutBytes(counts: LayoutCounts): number {
 }
 
 /** Lays the sections of an index over its buffer: widest elements first, so that all are aligned. */
-export function layout(buffer: SharedArrayBuffer, counts: LayoutCounts): Sections {
+export function layout(buffer: ArrayBufferLike, counts: LayoutCounts): Sections {
   const { inodes, names, chunks } = counts;
   let at = HEADER_BYTES;
   const take = (bytes: number): number => {
@@ -100,9 +100,9 @@ export function layout(buffer: SharedArrayBuffer, counts: LayoutCounts): Section
     at += bytes;
     return start;
   };
-  const floats = (length: number): Float64Array<SharedArrayBuffer> => new Float64Array(buffer, take(length * 8), length);
-  const words = (length: number): Uint32Array<SharedArrayBuffer> => new Uint32Array(buffer, take(length * 4), length);
-  const bytes = (length: number): Uint8Array<SharedArrayBuffer> => new Uint8Array(buffer, take(length), length);
+  const floats = (length: number): Float64Array => new Float64Array(buffer, take(length * 8), length);
+  const words = (length: number): Uint32Array => new Uint32Array(buffer, take(length * 4), length);
+  const bytes = (length: number): Uint8Array => new Uint8Array(buffer, take(length), length);
   return {
     size: floats(inodes),
     mtimeSeconds: floats(inodes),

@@ -10,6 +10,10 @@ import {
   STATE_DIRECTORY,
   TOC_DIGEST_AT,
 } from "./layer-index-layout.ts";
+import { type MappedMemory, releaseMapped, restMapped, viewMapped } from "./mapped-memory.ts";
+
+/** Where the bytes of a packed index are: can be posted to other threads, which make a reader over it. */
+export type IndexMemory = ArrayBufferLike | MappedMemory;
 
 const S_IFMT = 0o170000;
 const S_IFDIR = 0o040000;
@@ -21,17 +25,19 @@ const S_IFBLK = 0o060000;
 const stateDirectoryName = Buffer.from(STATE_DIRECTORY);
 
 /**
- * The whole tree of a layer in one packed buffer, as a mounted layer shows it: whiteouts are character devices 0/0,
+ * The whole tree of a layer in one packed buffer or mapped file, as a mounted layer shows it: whiteouts are character devices 0/0,
  * opaque directories have overlayfs' xattrs, landmarks and TOC are hidden. Inode 0 is the root; numbers are a function
  * of the TOC alone.
  *
- * Readers are made over the buffer in any thread ({@link LayerIndex.over}) and share it without copies. Nothing here
+ * Readers are made over its memory in any thread ({@link LayerIndex.over}) and share it without copies. Nothing here
  * allocates but what returns bytes (a view of the buffer, never to be written to). Numbers that are no inode, chunk or
  * position of this layer give `undefined` behaviour: callers check with `inodeCount` what comes from outside.
  */
 export class LayerIndex {
-  /** The packed bytes: shared between threads without copies, stored on disk as they are. */
-  readonly buffer: SharedArrayBuffer;
+  /** The packed bytes, stored on disk as they are. Not to be posted to other threads: {@link LayerIndex.memory} is. */
+  readonly buffer: ArrayBufferLike;
+  /** The same for other threads: shared memory or a mapped file. */
+  readonly memory: IndexMemory;
   /** Number of inodes; the last ones are whiteouts and the state directory with its file. */
   readonly inodeCount: number;
   /** Number of chunks: bits of the bitmap. The last one is the state file's: it is never local. */
@@ -54,8 +60,11 @@ export class LayerIndex {
   /** Inode of the file in it: its content changes, so whoever can should tell the kernel to forget its pages after each read. */
   readonly stateFile: number;
   readonly #sections: Sections;
+  #holders = 0;
 
-  private constructor(buffer: SharedArrayBuffer) {
+  private constructor(memory: IndexMemory) {
+    const buffer = "address" in memory ? viewMapped(memory) : memory;
+    this.memory = memory;
     const header = new DataView(buffer);
     const word = (index: number): number => header.getUint32(index * 4, true);
     this.buffer = buffer;
@@ -83,9 +92,28 @@ export class LayerIndex {
     });
   }
 
-  /** Gives a reader over the buffer of an index that was built or validated in this process, for use in another thread. */
-  static over(buffer: SharedArrayBuffer): LayerIndex {
-    return new LayerIndex(buffer);
+  /** Gives a reader over the memory of an index that was built or validated in this process, for use in another thread. */
+  static over(memory: IndexMemory): LayerIndex {
+    return new LayerIndex(memory);
+  }
+
+  /**
+   * Says that somebody uses this index until {@link LayerIndex.release}. An index in a mapped file that nobody holds any more
+   * has nothing in it. Only the holds of the thread that mapped it count.
+   */
+  hold(): void {
+    this.#holders++;
+  }
+
+  /** Ends a {@link LayerIndex.hold}. */
+  release(): void {
+    this.#holders--;
+    if (this.#holders === 0 && "address" in this.memory) releaseMapped(this.memory);
+  }
+
+  /** Lets go of the resident pages of a mapped file, when the index will not be used for a while. */
+  rest(): void {
+    if ("address" in this.memory) restMapped(this.memory);
   }
 
   /** Type and permission bits, as `st_mode`. */
@@ -182,14 +210,14 @@ export class LayerIndex {
   }
 
   /** Bytes of the name at a position. */
-  childName(inode: number, position: number): Uint8Array<SharedArrayBuffer> {
+  childName(inode: number, position: number): Uint8Array {
     const { first, nameStart, nameBytes } = this.#sections;
     const at = (first[inode] ?? 0) + position;
     return nameBytes.subarray(nameStart[at], nameStart[at + 1]);
   }
 
   /** Target of a symlink, as bytes; empty for all else. */
-  link(inode: number): Uint8Array<SharedArrayBuffer> {
+  link(inode: number): Uint8Array {
     const { first, count, linkBytes } = this.#sections;
     if (!this.isSymlink(inode)) return linkBytes.subarray(0, 0);
     const start = first[inode] ?? 0;
@@ -197,8 +225,8 @@ export class LayerIndex {
   }
 
   /** Value of an extended attribute, or `undefined`. */
-  xattr(inode: number, name: Uint8Array): Uint8Array<SharedArrayBuffer> | undefined {
-    let found: Uint8Array<SharedArrayBuffer> | undefined;
+  xattr(inode: number, name: Uint8Array): Uint8Array | undefined {
+    let found: Uint8Array | undefined;
     this.#eachXattr(inode, (key, value) => {
       if (Buffer.from(key.buffer, key.byteOffset, key.length).equals(name)) found = value;
     });
@@ -212,7 +240,7 @@ export class LayerIndex {
     return Buffer.concat(names);
   }
 
-  #eachXattr(inode: number, visit: (key: Uint8Array<SharedArrayBuffer>, value: Uint8Array<SharedArrayBuffer>) => void): void {
+  #eachXattr(inode: number, visit: (key: Uint8Array, value: Uint8Array) => void): void {
     const { xattr, xattrBytes } = this.#sections;
     const place = xattr[inode] ?? 0;
     if (place === 0) return;
@@ -284,7 +312,7 @@ export class LayerIndex {
   }
 
   /** SHA-256 of the uncompressed bytes; `undefined` only in layers that are not verified. */
-  chunkDigest(chunk: number): Uint8Array<SharedArrayBuffer> | undefined {
+  chunkDigest(chunk: number): Uint8Array | undefined {
     const { chunkDigest, chunkFlags } = this.#sections;
     return ((chunkFlags[chunk] ?? 0) & ChunkFlag.digest) === 0 ? undefined : chunkDigest.subarray(chunk * 32, chunk * 32 + 32);
   }

@@ -209,7 +209,8 @@ class DevFuse implements DevFuseDriver {
     // Numbers are never used twice: what is attached later was never shown before.
     const restored = !this.#isReady && connections.some(({ takenOver }) => takenOver);
     this.#attached.set(number, { layer, connections, restored, lookups: undefined });
-    const message = { number, index: index.buffer, bitmap: store.bitmap, dataPath: store.dataPath };
+    index.hold();
+    const message = { number, index: index.memory, bitmap: store.bitmap, dataPath: store.dataPath };
     await Promise.all(
       connections.map((connection) => this.#pool.tell({ type: "attach", key: connection.connectionClass.key, layer: message })),
     );
@@ -302,6 +303,7 @@ class DevFuse implements DevFuseDriver {
       this.#pool.remove(connectionClass.key, number);
       passthrough?.removeLayer(number);
     }
+    attached.layer.index.release();
   }
 
   #reply(key: string, request: MissRequest, errno: number, payload?: Uint8Array): void {
@@ -344,6 +346,7 @@ class DevFuse implements DevFuseDriver {
       this.#systemCalls.close(connection.fd);
     }
     this.#connections.clear();
+    for (const { layer } of this.#attached.values()) layer.index.release();
     this.#attached.clear();
     // Reads that the next process answers are of no interest here any more.
     this.#misses.abort();

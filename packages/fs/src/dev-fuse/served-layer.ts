@@ -1,11 +1,11 @@
 import { dataFilePath } from "../data-file-path.ts";
-import { LayerIndex } from "../layer-index.ts";
+import { type IndexMemory, LayerIndex } from "../layer-index.ts";
 import { Errno, type SystemCalls } from "./system-calls.ts";
 
-/** A layer as it is handed to a worker: shared memory and a path. */
+/** A layer as it is handed to a worker: memory that threads share, and a path. */
 export interface LayerMessage {
   readonly number: number;
-  readonly index: SharedArrayBuffer;
+  readonly index: IndexMemory;
   readonly bitmap: SharedArrayBuffer;
   readonly dataPath: string;
 }

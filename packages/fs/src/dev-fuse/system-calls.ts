@@ -104,6 +104,7 @@ type Koffi = {
   load(name: string): Library;
   address(value: unknown): bigint;
   errno(): number;
+  view(address: bigint, length: number): ArrayBuffer;
 };
 
 let loaded: SystemCalls | undefined;
@@ -118,7 +119,8 @@ export function loadSystemCalls(): SystemCalls {
   return loaded;
 }
 
-function loadLibrary(): { koffi: Koffi; library: Library } {
+/** Loads koffi and the C library. Throws `UNSUPPORTED`. */
+export function loadLibrary(): { koffi: Koffi; library: Library } {
   if (process.platform !== "linux") {
     throw new EstargzError("UNSUPPORTED", `the dev-fuse driver needs Linux, not ${process.platform}: use the fuse-native driver`);
   }

@@ -45,6 +45,7 @@ export function createDigestTable(): DigestTable {
       const digest = layers.get(layer)?.chunkDigest(chunk);
       if (digest !== undefined) insert(layer, chunk, digest);
     });
+    for (const index of layers.values()) index.rest();
   };
   return {
     add(layer, index) {

@@ -24,7 +24,6 @@ const SMALL_FILE_BYTES = 256 * 1024;
  */
 export class LayerFill {
   readonly store: LayerStore;
-  readonly order: BlobOrder;
   readonly inFlight: Map<number, TransferRun> = new Map();
   /** Requests for reads that somebody waits for. */
   demandRequests = 0;
@@ -39,6 +38,7 @@ export class LayerFill {
   closed = false;
   /** Chunks in the order that readers first wanted them. */
   readonly firstUse: Set<number> = new Set();
+  #order: BlobOrder | undefined;
   readonly #host: FillHost;
   readonly #waiters = new Map<number, Set<Waiter>>();
   readonly #queue = new Set<number>();
@@ -60,13 +60,18 @@ export class LayerFill {
     this.#sources = createSourceRotation(readers);
     this.#host = host;
     this.#given = host.given.forLayer();
-    this.order = blobOrder(store.index);
     this.#readAhead = createReadAhead({ maxWindowBytes: host.settings.readAheadBytes });
     this.#state = new Uint8Array(store.index.chunkCount);
     this.#files = new ChunkFiles(store.init(), nodeStoreFiles);
     for (let chunk = 0; chunk < store.index.chunkCount; chunk++) {
       if (store.isLive(chunk) || store.isSuspect(chunk)) this.#state[chunk] = State.counted;
     }
+  }
+
+  /** Chunks by their places in the blob: made when something is to be fetched for the first time. */
+  get order(): BlobOrder {
+    this.#order ??= blobOrder(this.store.index);
+    return this.#order;
   }
 
   /** Adds a place that the blob can be read from. */
@@ -326,6 +331,7 @@ export class LayerFill {
 
   /** Takes the next stretch of missing chunks before `end`; has suspect ones hashed and known ones copied on the way. */
   #sweep(end: number, skip: number): SpanPlan | undefined {
+    if (end <= 0) return undefined;
     const { index } = this.store;
     const { backgroundRequestBytes, maxGapBytes } = this.#host.settings;
     const suspects: number[] = [];

@@ -36,6 +36,8 @@ export interface FillOptions {
   readonly decoderThreads?: number | undefined;
   /** Niceness of these threads while nobody waits for what they do, 0 to 19; for root only. Default 15. */
   readonly decoderNice?: number | undefined;
+  /** Threads that open layers, decompress and verify end when there was nothing for them to do for this long. Default 60,000. */
+  readonly threadIdleMs?: number | undefined;
   /** Whether gzip is decompressed by the system's libdeflate (Debian: libdeflate0), if there is one; else by zlib. Default true. */
   readonly libdeflate?: boolean | undefined;
 }
@@ -70,6 +72,7 @@ export function fillSettings(options: FillOptions = {}): FillSettings {
     readAheadBytes: within("readAheadBytes", options.readAheadBytes ?? 8 * 1024 * 1024, 0, MAX_REQUEST_BYTES),
     decoderThreads: within("decoderThreads", options.decoderThreads ?? Math.min(8, Math.max(2, availableParallelism())), 1, 128),
     decoderNice: within("decoderNice", options.decoderNice ?? 15, 0, 19),
+    threadIdleMs: within("threadIdleMs", options.threadIdleMs ?? 60_000, 1, 86_400_000),
     libdeflate: options.libdeflate ?? true,
   };
 }

@@ -61,7 +61,11 @@ export class FillScheduler implements FillHost, TransferHost {
 
   constructor(
     options: SchedulerOptions,
-    startPool: (onResults: (results: readonly ChunkResult[]) => void, onFailure: (error: unknown) => void) => DecoderPool,
+    startPool: (
+      onResults: (results: readonly ChunkResult[]) => void,
+      onFailure: (error: unknown) => void,
+      isBusy: () => boolean,
+    ) => DecoderPool,
   ) {
     this.settings = options.settings;
     this.logger = options.logger;
@@ -72,6 +76,7 @@ export class FillScheduler implements FillHost, TransferHost {
     this.#pool = startPool(
       (results) => this.#onResults(results),
       (error) => this.#onPoolFailure(error),
+      () => this.#runs.size > 0,
     );
     this.#stallTimer = setInterval(() => this.#abortStalled(), STALL_CHECK_MS);
     this.#stallTimer.unref();

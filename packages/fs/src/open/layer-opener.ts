@@ -33,20 +33,26 @@ export interface LayerOpener {
 
 interface Pending {
   readonly request: OpenRequest;
-  readonly result: Deferred<SharedArrayBuffer>;
+  readonly result: Deferred<ArrayBuffer>;
 }
 
-/** Starts the thread that opens layers, within `limits`. */
-export function startLayerOpener(limits: Partial<LayerLimits> = {}): LayerOpener {
+/**
+ * Starts the thread that opens layers.
+ *
+ * @param options - `idleMs`: the thread ends, with all the memory that large TOCs took, when nothing was opened for so long. The next
+ * layer starts another one. `limits` of what it opens.
+ */
+export function startLayerOpener(options: { readonly idleMs: number; readonly limits?: Partial<LayerLimits> | undefined }): LayerOpener {
   const pending = new Map<number, Pending>();
   let nextId = 1;
   let worker: Worker | undefined;
+  let idle: NodeJS.Timeout | undefined;
 
   const start = (): Worker => {
     const started = new Worker(workerUrl("./open-worker", import.meta.url), {
       ...workerOptions(import.meta.url),
       name: "estargz-opener",
-      workerData: limits,
+      workerData: options.limits ?? {},
     });
     started.unref();
     started.on("message", (reply: OpenReply) => onReply(started, reply));
@@ -81,14 +87,26 @@ export function startLayerOpener(limits: Partial<LayerLimits> = {}): LayerOpener
     else open.result.reject(receiveError(reply.error));
   };
 
+  const restWhenIdle = (): void => {
+    clearTimeout(idle);
+    if (pending.size > 0) return;
+    idle = setTimeout(() => {
+      void worker?.terminate();
+      worker = undefined;
+    }, options.idleMs);
+    idle.unref();
+  };
+
   worker = start();
+  restWhenIdle();
   return {
     async open(request) {
       const { signal, blob, layerDigest, tocDigest, allowUnverified, annotations } = request;
       signal?.throwIfAborted();
+      clearTimeout(idle);
       worker ??= start();
       const id = nextId++;
-      const result = deferred<SharedArrayBuffer>();
+      const result = deferred<ArrayBuffer>();
       const abort = (): void => {
         pending.delete(id);
         result.reject(signal?.reason);
@@ -100,9 +118,11 @@ export function startLayerOpener(limits: Partial<LayerLimits> = {}): LayerOpener
         return LayerIndex.over(await result.promise);
       } finally {
         signal?.removeEventListener("abort", abort);
+        if (worker !== undefined) restWhenIdle();
       }
     },
     async close() {
+      clearTimeout(idle);
       const ending = worker;
       worker = undefined;
       for (const { result } of pending.values()) result.reject(new EstargzError("CLOSED", "the layer file system was closed"));

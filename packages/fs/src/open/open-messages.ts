@@ -26,7 +26,7 @@ export type OpenReply =
       readonly offset: number;
       readonly length: number;
     }
-  | { readonly type: "opened"; readonly id: number; readonly index: SharedArrayBuffer }
+  | { readonly type: "opened"; readonly id: number; readonly index: ArrayBuffer }
   | { readonly type: "failed"; readonly id: number; readonly error: PostedError };
 
 /** An error on its way between threads: a class does not survive the way. */

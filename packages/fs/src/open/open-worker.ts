@@ -1,7 +1,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { type LayerLimits, openLayer, openLayerFromToc } from "@estargz/format";
 import type { Layer, ReaderAt } from "@estargz/interface";
-import { buildLayerIndex } from "../build-layer-index.ts";
+import { packLayer } from "../build-layer-index.ts";
 import { type Deferred, deferred } from "../deferred.ts";
 import type { OpenOrder, OpenReply } from "./open-messages.ts";
 import { postError, receiveError } from "./posted-error.ts";
@@ -37,7 +37,7 @@ function remoteReader(id: number, size: number | undefined): ReaderAt {
   };
 }
 
-async function open(order: OpenOrder & { type: "open" }): Promise<SharedArrayBuffer> {
+async function open(order: OpenOrder & { type: "open" }): Promise<ArrayBuffer> {
   const blob = remoteReader(order.id, order.size);
   const externalToc = async (): Promise<Uint8Array> => {
     const read = nextRead++;
@@ -54,7 +54,10 @@ async function open(order: OpenOrder & { type: "open" }): Promise<SharedArrayBuf
     const { tocBytes, format, blobSize, payloadEnd } = layer;
     layer = openLayerFromToc({ blob, tocBytes, format, blobSize, payloadEnd, tocDigest: layer.tocDigest, limits });
   }
-  return buildLayerIndex(layer, { layerDigest: order.layerDigest }).buffer;
+  // Given away, not shared: this thread would keep it until it happens to collect garbage.
+  let buffer = new ArrayBuffer(0);
+  packLayer(layer, order.layerDigest, (length) => (buffer = new ArrayBuffer(length)));
+  return buffer;
 }
 
 port?.on("message", (order: OpenOrder) => {
@@ -66,7 +69,7 @@ port?.on("message", (order: OpenOrder) => {
     return;
   }
   void open(order).then(
-    (index) => port.postMessage({ type: "opened", id: order.id, index } satisfies OpenReply),
+    (index) => port.postMessage({ type: "opened", id: order.id, index } satisfies OpenReply, [index]),
     (error: unknown) => port.postMessage({ type: "failed", id: order.id, error: postError(error) } satisfies OpenReply),
   );
 });

@@ -1,14 +1,14 @@
 import { hash } from "node:crypto";
 import { EstargzError } from "@estargz/interface";
 import { dataFilePath } from "../data-file-path.ts";
-import { LayerIndex } from "../layer-index.ts";
+import { type IndexMemory, LayerIndex } from "../layer-index.ts";
 import { clearBit, hasBit, setBit } from "./bits.ts";
 import type { StoreFiles } from "./store-files.ts";
 
 /** What a thread needs to read and write a layer's local data. Can be posted to it. */
 export interface ChunkFilesInit {
   readonly layer: number;
-  readonly index: SharedArrayBuffer;
+  readonly index: IndexMemory;
   /** Verified in this process: what drivers show. */
   readonly live: SharedArrayBuffer;
   /** What the bitmap on disk says. */

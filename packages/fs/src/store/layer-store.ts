@@ -6,7 +6,7 @@ import { EstargzError } from "@estargz/interface";
 import { dataFilePath } from "../data-file-path.ts";
 import type { DriverStore } from "../driver.ts";
 import type { LayerIndex } from "../layer-index.ts";
-import { loadLayerIndex } from "../load-layer-index.ts";
+import { mapLayerIndex, openLayerIndex, shareLayerIndex } from "../load-layer-index.ts";
 import { bitmapBytes, clearBit, hasBit } from "./bits.ts";
 import type { ChunkFilesInit } from "./chunk-files.ts";
 import { punchHole } from "./punch-hole.ts";
@@ -42,11 +42,13 @@ export class LayerStore implements DriverStore {
   /** Inodes whose backing file was given to the kernel: never evicted while attached. */
   readonly pinned: Set<number> = new Set();
   readonly #inode: number | undefined;
+  #closed = false;
 
   private constructor(id: number, directory: string, index: LayerIndex, stored: SharedArrayBuffer) {
     this.id = id;
     this.directory = directory;
     this.index = index;
+    index.hold();
     this.dataPath = join(directory, "data");
     this.bitmap = new SharedArrayBuffer(bitmapBytes(index.chunkCount));
     this.live = new Int32Array(this.bitmap);
@@ -92,12 +94,13 @@ export class LayerStore implements DriverStore {
       await rm(building, { recursive: true, force: true }).catch(() => undefined);
       throw storeError(error, directory);
     }
-    return new LayerStore(id, directory, index, new SharedArrayBuffer(bitmapBytes(index.chunkCount)));
+    const mapped = mapLayerIndex(join(directory, "index"), index);
+    return new LayerStore(id, directory, mapped, new SharedArrayBuffer(bitmapBytes(index.chunkCount)));
   }
 
   /** A layer that cannot have files (read-only or full disk): everything it shows comes from the source each time. */
   static withoutFiles(id: number, directory: string, index: LayerIndex): LayerStore {
-    return new LayerStore(id, directory, index, new SharedArrayBuffer(bitmapBytes(index.chunkCount)));
+    return new LayerStore(id, directory, shareLayerIndex(index), new SharedArrayBuffer(bitmapBytes(index.chunkCount)));
   }
 
   /**
@@ -108,10 +111,12 @@ export class LayerStore implements DriverStore {
    */
   static async open(id: number, directory: string, marks: FileMarks | undefined): Promise<LayerStore | undefined> {
     const stored = await (async () => {
-      const index = loadLayerIndex(await readShared(join(directory, "index")));
-      const bitmap = await readShared(join(directory, "bitmap"));
-      if (bitmap.byteLength !== bitmapBytes(index.chunkCount)) throw new EstargzError("IO_ERROR", "the bitmap has another length");
-      return { index, bitmap };
+      const index = await openLayerIndex(join(directory, "index"));
+      const bitmap = await readShared(join(directory, "bitmap")).catch(() => undefined);
+      if (bitmap?.byteLength === bitmapBytes(index.chunkCount)) return { index, bitmap };
+      index.hold();
+      index.release();
+      return undefined;
     })().catch(() => undefined);
     if (stored === undefined) return undefined;
     const store = new LayerStore(id, directory, stored.index, stored.bitmap);
@@ -123,7 +128,7 @@ export class LayerStore implements DriverStore {
   init(): ChunkFilesInit {
     return {
       layer: this.id,
-      index: this.index.buffer,
+      index: this.index.memory,
       live: this.bitmap,
       stored: this.stored.buffer,
       dataPath: this.dataPath,
@@ -247,8 +252,16 @@ export class LayerStore implements DriverStore {
     return marks;
   }
 
+  /** Lets go of the index, for good. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.index.release();
+  }
+
   /** Removes the folder. Gives the bytes it took. Its name is free at once: the layer can be made again meanwhile. */
   remove(): Promise<number> {
+    this.close();
     if (!this.isIntact()) return Promise.resolve(0);
     const leaving = `${this.directory}.removed-${this.id}`;
     try {
