@@ -1,7 +1,8 @@
 import type { Chunk, Digest, EntryType, LayerEntry } from "@estargz/interface";
 import { decodeBase64 } from "../bytes.ts";
+import { KIND, type Kind } from "../toc/kind.ts";
 import { utf8Length } from "../toc/path.ts";
-import { KIND, type Kind, type TocTable } from "../toc/toc-table.ts";
+import type { TocTable } from "../toc/toc-table.ts";
 
 const TYPES: Readonly<Record<Kind, EntryType>> = {
   [KIND.dir]: "dir",
@@ -49,7 +50,7 @@ export class TableEntry implements LayerEntry {
     this.devMajor = table.devices.get(row)?.major ?? 0;
     this.devMinor = table.devices.get(row)?.minor ?? 0;
     this.linkCount = linkCount;
-    this.digest = kind === KIND.reg ? table.digests[row] : undefined;
+    this.digest = kind === KIND.reg ? table.digestTexts.get(table.digests[row] as number) : undefined;
     this.#table = table;
     this.#row = row;
     this.#chunksOf = chunksOf;

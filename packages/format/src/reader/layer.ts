@@ -168,7 +168,7 @@ class TableLayer implements Layer {
         length: columns.lengths[column] as number,
         blobOffset: columns.blobOffsets[column] as number,
         innerOffset: columns.innerOffsets[column] as number,
-        digest: columns.digests[column],
+        digest: this.#table.digestTexts.get(columns.digests[column] as number),
         zeros: columns.zeros.has(column),
       });
     }
@@ -184,8 +184,8 @@ function numberChunks(table: TocTable, tree: Tree): [first: Uint32Array, columns
   for (let inode = 0; inode < tree.rows.length; inode += 1) {
     first[inode] = count;
     const row = tree.rows[inode] as number;
-    const end = table.firstChunks[row + 1] ?? table.chunks.count;
-    for (let column = table.firstChunks[row] as number; column < end; column += 1) columns[count++] = column;
+    const end = table.endOfChunks(row);
+    for (let column = table.firstChunk(row); column < end; column += 1) columns[count++] = column;
   }
   first[tree.rows.length] = count;
   return [first, columns.subarray(0, count)];

@@ -10,8 +10,9 @@ import {
 import { runtime } from "#runtime";
 import { readTar } from "../tar/read-tar.ts";
 import type { TarHeader } from "../tar/tar-entry.ts";
+import { KIND } from "../toc/kind.ts";
 import { cleanPath } from "../toc/path.ts";
-import { KIND, type TocTable } from "../toc/toc-table.ts";
+import type { TocTable } from "../toc/toc-table.ts";
 import { TOC_NAME } from "../toc/unpack-toc.ts";
 import { readBlob } from "../writer/tar-source.ts";
 import { verifyDigest } from "./decode-chunk.ts";
@@ -132,7 +133,8 @@ function compareRow(layer: Layer, table: TocTable, row: number, path: string, { 
   compareXattrs(layer, path, kind === KIND.hardlink, header);
   if (kind !== KIND.reg) return;
   if (digest?.startsWith("chunk") === true) throw differs(path, "content", digest);
-  if (table.digests[row] !== undefined) check("content", table.digests[row], digest);
+  const listed = table.digestTexts.get(table.digests[row] as number);
+  if (listed !== undefined) check("content", listed, digest);
 }
 
 /** TOCs have whole seconds, mostly rounded; containers/storage's have fractions. */

@@ -30,6 +30,7 @@ export const runtime: Runtime = {
     return { update: (bytes) => void hash.update(bytes), hex: () => hexOf(hash.digest()) };
   },
   decodeUtf8: (bytes) => decoder.decode(bytes),
+  asciiReader: (bytes) => (from, to) => String.fromCharCode(...bytes.subarray(from, to)),
   gzip: portableGzip,
   zstd: portableZstd,
   createCompressor(format, level) {

@@ -22,6 +22,8 @@ export interface Runtime {
   createSha256(): Hasher;
   /** Text of UTF-8 bytes; throws for bytes that aren't. */
   decodeUtf8(bytes: Uint8Array): string;
+  /** Gives texts that stand in bytes, which are known to be ASCII there. The bytes are kept. */
+  asciiReader(bytes: Uint8Array): (from: number, to: number) => string;
   readonly gzip: Codec;
   readonly zstd: Codec;
   /** `undefined` where the runtime can't write that format. */

@@ -1,5 +1,29 @@
 import { type Digest, EstargzError, isDigest } from "@estargz/interface";
-import type { RawTocEntry } from "./toc-json.ts";
+
+/** One entry of a TOC as JSON.parse gives it: nothing is known yet of what its fields hold. */
+export interface RawTocEntry {
+  readonly name?: unknown;
+  readonly type?: unknown;
+  readonly size?: unknown;
+  readonly modtime?: unknown;
+  readonly linkName?: unknown;
+  readonly mode?: unknown;
+  readonly uid?: unknown;
+  readonly gid?: unknown;
+  readonly devMajor?: unknown;
+  readonly devMinor?: unknown;
+  readonly xattrs?: unknown;
+  readonly digest?: unknown;
+  readonly offset?: unknown;
+  readonly innerOffset?: unknown;
+  readonly chunkOffset?: unknown;
+  readonly chunkSize?: unknown;
+  readonly chunkDigest?: unknown;
+  readonly chunkType?: unknown;
+}
+
+/** Largest owner and device number. */
+export const MAX_ID = 0xffff_ffff;
 
 const KNOWN = new Set(
   (
@@ -64,4 +88,12 @@ export function digestOf(value: unknown, key: string, entry: RawTocEntry): Diges
 
 function describe(value: unknown): string {
   return (JSON.stringify(value) ?? typeof value).slice(0, 80);
+}
+
+/** Whether an entry's chunk is a run of zeros that takes no bytes (containers/storage, `chunkType`). */
+export function readChunkType(entry: RawTocEntry): boolean {
+  const type = entry.chunkType;
+  if (type === undefined || type === null || type === "") return false;
+  if (type === "zeros") return true;
+  throw invalidEntry(entry.name, `its chunkType is ${String(JSON.stringify(type)).slice(0, 40)}`);
 }

@@ -31,10 +31,11 @@ export function utf8Length(text: string): number {
 /**
  * Checks a clean path against limits.
  *
+ * @param isPlain - Whether it is known to be of printable ASCII characters.
  * @throws {@link EstargzError} `INVALID_TOC` for a NUL or half a surrogate pair, `LIMIT_EXCEEDED` for one that is too long or too deep.
  */
-export function checkPath(path: string, limits: LayerLimits): void {
-  if (path.includes("\0") || !path.isWellFormed()) {
+export function checkPath(path: string, limits: LayerLimits, isPlain = false): void {
+  if (!isPlain && (path.includes("\0") || !path.isWellFormed())) {
     throw new EstargzError("INVALID_TOC", `the name ${JSON.stringify(path.slice(0, 80))} can't be a file's name`);
   }
   // Short ones, nearly all of them, can't break any limit.

@@ -1,59 +1,54 @@
 import { EstargzError } from "@estargz/interface";
 import { runtime } from "#runtime";
-
-/** One entry of a TOC as JSON.parse gives it: nothing is known yet of what its fields hold. */
-export interface RawTocEntry {
-  readonly name?: unknown;
-  readonly type?: unknown;
-  readonly size?: unknown;
-  readonly modtime?: unknown;
-  readonly linkName?: unknown;
-  readonly mode?: unknown;
-  readonly uid?: unknown;
-  readonly gid?: unknown;
-  readonly devMajor?: unknown;
-  readonly devMinor?: unknown;
-  readonly xattrs?: unknown;
-  readonly digest?: unknown;
-  readonly offset?: unknown;
-  readonly innerOffset?: unknown;
-  readonly chunkOffset?: unknown;
-  readonly chunkSize?: unknown;
-  readonly chunkDigest?: unknown;
-  readonly chunkType?: unknown;
-}
-
-const BATCH_BYTES = 1 << 17;
+import type { DigestTexts } from "./digest-texts.ts";
+import type { RawTocEntry } from "./entry-fields.ts";
+import { EntryScanner } from "./entry-scanner.ts";
+import { CLOSE_BRACKET, COMMA, endOfObject, OPEN_BRACE, skipBlank } from "./json-bytes.ts";
+import { readRawEntry } from "./raw-entry.ts";
+import { TocFields } from "./toc-fields.ts";
 
 const invalid = (reason: string, cause?: unknown): EstargzError =>
   new EstargzError("INVALID_TOC", `the TOC is not valid: ${reason}`, cause === undefined ? {} : { cause });
 
 /**
- * Parses a TOC and hands over its entries one by one, in order.
+ * Parses a TOC and hands over its entries one by one, in order. Entries as known writers write them are read straight from the
+ * bytes; others by JSON.parse, each by itself; and all of the text by JSON.parse if it doesn't begin as every known writer begins it.
  *
- * The text is parsed in batches of about 128 KiB, so that the garbage of JSON.parse stays small however big the TOC is:
- * a batch ends after a `}` that `,` and `{` follow. Where that was inside of a text or an inner object the batch isn't JSON,
- * and is made longer; a cut that parses is a right one.
- *
+ * @param onEntry - Gets the same object at each call, filled anew.
  * @throws {@link EstargzError} `INVALID_TOC` for anything that isn't `{"version": 1, "entries": [...]}` with objects in it.
  */
-export function parseTocJson(bytes: Uint8Array, onEntry: (entry: RawTocEntry) => void): void {
+export function parseTocJson(bytes: Uint8Array, digests: DigestTexts, onEntry: (entry: TocFields) => void): void {
+  const fields = new TocFields();
+  const keys: string[] = [];
+  const takeRaw = (entry: unknown): void => {
+    readRawEntry(checkEntry(entry), fields, digests, keys);
+    onEntry(fields);
+  };
   const start = entriesStart(bytes);
   if (start === undefined) {
-    readWhole(bytes, onEntry);
+    const toc = parse(decode(bytes, 0, bytes.length));
+    checkOuter(toc);
+    for (const entry of toc.entries) takeRaw(entry);
     return;
   }
-  let at = start;
-  while (bytes.length - at > 2 * BATCH_BYTES) {
-    const batch = nextBatch(bytes, at);
-    if (batch === undefined) break;
-    for (const entry of batch.entries) onEntry(checkEntry(entry));
-    at = batch.next;
+  const scanner = new EntryScanner(bytes, fields, digests);
+  let at = skipBlank(bytes, start);
+  if (bytes[at] !== CLOSE_BRACKET) {
+    for (;;) {
+      if (bytes[at] !== OPEN_BRACE) throw invalid("an entry is not an object");
+      let end = scanner.scan(at);
+      if (end >= 0) onEntry(fields);
+      else {
+        end = endOfObject(bytes, at);
+        takeRaw(parse(decode(bytes, at, end < 0 ? bytes.length : end)));
+      }
+      at = skipBlank(bytes, end);
+      if (bytes[at] !== COMMA) break;
+      at = skipBlank(bytes, at + 1);
+    }
   }
-  // The rest, with the outer object's end and whatever follows.
-  const rest = parse(`{"version":1,"entries":[${decode(bytes, at, bytes.length)}`);
-  checkOuter(rest);
-  for (const entry of rest.entries) onEntry(checkEntry(entry));
+  if (bytes[at] !== CLOSE_BRACKET) throw invalid("it is not JSON");
+  checkRest(decode(bytes, at + 1, bytes.length));
 }
 
 /** Where the first entry starts, if the text begins as every known writer begins it. */
@@ -61,50 +56,6 @@ function entriesStart(bytes: Uint8Array): number | undefined {
   let head = "";
   for (let i = 0; i < Math.min(bytes.length, 256); i += 1) head += String.fromCharCode(bytes[i] as number);
   return /^\s*\{\s*"version"\s*:\s*1\s*,\s*"entries"\s*:\s*\[/.exec(head)?.[0].length;
-}
-
-const OPEN = 0x7b;
-const CLOSE = 0x7d;
-const COMMA = 0x2c;
-const isBlank = (byte: number | undefined): boolean => byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09;
-
-function nextBatch(bytes: Uint8Array, from: number): { entries: unknown[]; next: number } | undefined {
-  let tries = 0;
-  for (let wanted = from + BATCH_BYTES; ; ) {
-    const close = bytes.indexOf(CLOSE, wanted);
-    if (close < 0) return undefined;
-    let after = close + 1;
-    while (isBlank(bytes[after])) after += 1;
-    if (bytes[after] === COMMA && opensObject(bytes, after + 1)) {
-      const entries = tryParse(bytes, from, close + 1);
-      if (entries !== undefined) return { entries, next: after + 1 };
-      tries += 1;
-      // Each wrong guess costs a parse: after a few of them the rest is parsed in one go.
-      if (tries >= 4) return undefined;
-    }
-    wanted = close + 1;
-  }
-}
-
-function opensObject(bytes: Uint8Array, from: number): boolean {
-  let at = from;
-  while (isBlank(bytes[at])) at += 1;
-  return bytes[at] === OPEN;
-}
-
-function tryParse(bytes: Uint8Array, from: number, to: number): unknown[] | undefined {
-  try {
-    const parsed: unknown = JSON.parse(`[${decode(bytes, from, to)}]`);
-    return Array.isArray(parsed) ? parsed : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-function readWhole(bytes: Uint8Array, onEntry: (entry: RawTocEntry) => void): void {
-  const toc = parse(decode(bytes, 0, bytes.length));
-  checkOuter(toc);
-  for (const entry of toc.entries) onEntry(checkEntry(entry));
 }
 
 function decode(bytes: Uint8Array, from: number, to: number): string {
@@ -121,6 +72,16 @@ function parse(text: string): unknown {
   } catch (error) {
     throw invalid("it is not JSON", error);
   }
+}
+
+const SEEN = "seen";
+
+/** Checks what follows the entries. Entries for a second time would replace the first ones, for readers who take the last of a key. */
+function checkRest(text: string): void {
+  const toc = parse(`{"version":1,"entries":"${SEEN}"${text}`);
+  if ((toc as { entries?: unknown }).entries !== SEEN) throw invalid("it has entries twice");
+  (toc as { entries: unknown }).entries = [];
+  checkOuter(toc);
 }
 
 function checkOuter(toc: unknown): asserts toc is { entries: unknown[] } {

@@ -1,7 +1,8 @@
 import { EstargzError } from "@estargz/interface";
 import { checkLimit, type LayerLimits } from "../limits.ts";
+import { KIND } from "./kind.ts";
 import { baseName, cleanPath, compareBytewise, parentOf } from "./path.ts";
-import { KIND, type TocTable } from "./toc-table.ts";
+import type { TocTable } from "./toc-table.ts";
 
 /** A name in a directory and the inode it leads to. */
 interface TreeName {
@@ -30,12 +31,13 @@ export interface Tree {
  */
 export function buildTree(table: TocTable, limits: LayerLimits): Tree {
   const rowByPath = new Map<string, number>();
-  const { paths, kinds } = table;
+  const { paths } = table;
   for (let row = 0; row < paths.length; row += 1) rowByPath.set(paths[row] as string, row);
   dropReplaced(table, rowByPath);
   if (!rowByPath.has("")) rowByPath.set("", table.addImplied(""));
   addParents(table, rowByPath, limits);
 
+  const { kinds } = table;
   const inodeByRow = new Int32Array(paths.length).fill(-1);
   const rows: number[] = [];
   const isLive = liveness(table, rowByPath);
@@ -96,7 +98,7 @@ function isChildOf(path: string, parent: string): boolean {
 
 /** Adds directories that are only implied, and checks that all parents are directories. */
 function addParents(table: TocTable, rowByPath: Map<string, number>, limits: LayerLimits): void {
-  const { paths, kinds } = table;
+  const { paths } = table;
   const isLive = liveness(table, rowByPath);
   const listed = paths.length;
   let last = "";
@@ -109,7 +111,7 @@ function addParents(table: TocTable, rowByPath: Map<string, number>, limits: Lay
     if (parentRow === undefined) {
       rowByPath.set(parent, table.addImplied(parent));
       checkLimit("maxEntries", paths.length, limits, "number of entries and implied directories");
-    } else if (kinds[parentRow] !== KIND.dir) {
+    } else if (table.kinds[parentRow] !== KIND.dir) {
       throw new EstargzError("INVALID_TOC", `${JSON.stringify(path)} is in ${JSON.stringify(parent)}, which is not a directory`);
     }
     last = parent;
