@@ -23,8 +23,9 @@ export interface OpenLayerOptions extends ReadOptions {
   readonly externalToc?: Uint8Array | (() => Promise<Uint8Array>) | undefined;
 }
 
-// Without a size the blob is a layer of an image that is being opened with all its others: ten such reads still fit into a round trip.
-const DEFAULT_TAIL_BYTES = 48 << 10;
+// What a server may send on a new connection before it hears back (ten segments), less the head of its answer: the TOC of about
+// 250 files. A longer guess would cost every layer round trips of slow start, a TOC that doesn't fit costs one.
+const DEFAULT_TAIL_BYTES = 13 << 10;
 /** Most bytes that are read at once because an annotation says that the TOC starts there. */
 const MAX_HINTED_TAIL_BYTES = 16 << 20;
 
@@ -188,10 +189,26 @@ async function fetchToc(
       `the TOC takes ${length} bytes, above the limit maxTocPackedBytes of ${limits.maxTocPackedBytes}`,
     );
   }
-  const start = footer.tocOffset - (tail.size - tail.bytes.length);
-  const packed = start >= 0 ? tail.bytes.subarray(start, start + length) : await blob.readAt(footer.tocOffset, length, options);
+  const packed = await packedToc(blob, footer.tocOffset, length, tail, options);
   if (footer.kind !== "zstd") return { bytes: unpackGzipToc(packed, limits, codecs.gzip), packed: undefined };
   return { bytes: unpackZstdToc(packed, footer.tocBytes, limits, codecs.zstd), packed };
+}
+
+/** The TOC's bytes: those of the tail, and before them what it lacks. */
+async function packedToc(
+  blob: ReaderAt,
+  offset: number,
+  length: number,
+  tail: { bytes: Uint8Array; size: number },
+  options: ReadOptions,
+): Promise<Uint8Array> {
+  const tailStart = tail.size - tail.bytes.length;
+  if (offset >= tailStart) return tail.bytes.subarray(offset - tailStart, offset - tailStart + length);
+  const missing = Math.min(length, tailStart - offset);
+  const packed = new Uint8Array(length);
+  packed.set(await blob.readAt(offset, missing, options));
+  packed.set(tail.bytes.subarray(0, length - missing), missing);
+  return packed;
 }
 
 function checkToc(toc: TocContent, expected: ExpectedDigests, options: { readonly allowUnverified?: boolean | undefined }): boolean {
