@@ -151,7 +151,7 @@ class LocalFiles implements LocalLayerFileSystem {
     const held = this.#owners.get(request.owner);
     if (held !== undefined) {
       if (held.layerDigest === layerDigest && (tocDigest === undefined || held.tocDigest === tocDigest)) {
-        if (held.addLocations(request.locations, this.#options.source)) await this.#keepRecord(held);
+        if (held.addLocations(request.locations, this.#options.source)) this.#keepRecord(held);
         return attachedLayer(request.owner, held);
       }
       throw new EstargzError(
@@ -171,7 +171,7 @@ class LocalFiles implements LocalLayerFileSystem {
       await this.detach(request.owner);
       throw error;
     }
-    await this.#keepRecord(layer);
+    this.#keepRecord(layer);
     return attachedLayer(request.owner, layer);
   }
 
@@ -305,7 +305,10 @@ class LocalFiles implements LocalLayerFileSystem {
     const directory = this.#directory.directory(key);
     let store: LayerStore;
     try {
-      store = await LayerStore.create(id, directory, index, { maxBackingFiles: this.#options.maxBackingFiles });
+      store = await LayerStore.create(id, directory, index, {
+        maxBackingFiles: this.#options.maxBackingFiles,
+        make: this.#opener.make,
+      });
     } catch (error) {
       this.#logger.warn({ err: error, directory }, "a layer's data cannot be kept on disk: it is served from its source");
       store = LayerStore.withoutFiles(id, directory, index);
@@ -387,10 +390,10 @@ class LocalFiles implements LocalLayerFileSystem {
     return undefined;
   }
 
-  async #keepRecord(layer: HeldLayer): Promise<void> {
+  #keepRecord(layer: HeldLayer): void {
     if (this.#layers.get(layer.key) !== layer) return;
     try {
-      await this.#directory.writeRecord(layer.key, layer.record());
+      this.#directory.writeRecord(layer.key, layer.record());
     } catch (error) {
       this.#logger.warn(
         { err: error, digest: layer.layerDigest },
@@ -456,7 +459,7 @@ class LocalFiles implements LocalLayerFileSystem {
     layer.owners.delete(owner);
     layer.lastUsedMs = Date.now();
     if (layer.owners.size > 0) {
-      await this.#keepRecord(layer);
+      this.#keepRecord(layer);
       return;
     }
     await this.#showIfHeld(layer);
@@ -466,7 +469,7 @@ class LocalFiles implements LocalLayerFileSystem {
       return;
     }
     layer.fill.store.writeFirstUse(layer.fill.firstUse);
-    await this.#keepRecord(layer);
+    this.#keepRecord(layer);
   }
 
   async collect(): Promise<number> {
@@ -506,7 +509,7 @@ class LocalFiles implements LocalLayerFileSystem {
         const { store } = layer.fill;
         if (!store.isIntact()) continue;
         store.writeFirstUse(layer.fill.firstUse);
-        await this.#keepRecord(layer);
+        this.#keepRecord(layer);
         if (!store.index.verified || store.hasSuspects() || !store.writeBitmap()) continue;
         marks.set(layer.key, store.marks());
       }

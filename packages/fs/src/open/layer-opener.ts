@@ -1,8 +1,9 @@
 import { Worker } from "node:worker_threads";
 import type { LayerLimits } from "@estargz/format";
-import { type Digest, EstargzError, PRIORITY_ON_DEMAND, type ReaderAt } from "@estargz/interface";
+import { type Digest, EstargzError, isEstargzError, PRIORITY_ON_DEMAND, type ReaderAt } from "@estargz/interface";
 import { type Deferred, deferred } from "../deferred.ts";
 import { LayerIndex } from "../layer-index.ts";
+import { LARGE_INDEX_BYTES, type MakeLayerFolder, makeLayerFolder } from "../store/make-layer-folder.ts";
 import { workerOptions, workerUrl } from "../worker-url.ts";
 import type { OpenOrder, OpenReply } from "./open-messages.ts";
 import { postError, receiveError } from "./posted-error.ts";
@@ -28,6 +29,8 @@ export interface LayerOpener {
    * @throws `NOT_ESTARGZ`, `INVALID_TOC`, `DIGEST_MISMATCH`, `UNVERIFIED`, the source's errors, or the signal's reason.
    */
   open(request: OpenRequest): Promise<LayerIndex>;
+  /** Makes a layer's folder in that thread, too, and here if the thread ends meanwhile. */
+  readonly make: MakeLayerFolder;
   close(): Promise<void>;
 }
 
@@ -44,6 +47,7 @@ interface Pending {
  */
 export function startLayerOpener(options: { readonly idleMs: number; readonly limits?: Partial<LayerLimits> | undefined }): LayerOpener {
   const pending = new Map<number, Pending>();
+  const making = new Map<number, Deferred<void>>();
   let nextId = 1;
   let worker: Worker | undefined;
   let idle: NodeJS.Timeout | undefined;
@@ -66,11 +70,26 @@ export function startLayerOpener(options: { readonly idleMs: number; readonly li
         pending.delete(id);
         result.reject(failure);
       }
+      for (const [id, made] of making) {
+        making.delete(id);
+        made.reject(failure);
+      }
     });
     return started;
   };
 
+  const onMade = (made: Deferred<void>, reply: OpenReply): void => {
+    making.delete(reply.id);
+    if (reply.type === "failed") made.reject(receiveError(reply.error));
+    else made.resolve();
+  };
+
   const onReply = (from: Worker, reply: OpenReply): void => {
+    const made = making.get(reply.id);
+    if (made !== undefined) {
+      onMade(made, reply);
+      return;
+    }
     const open = pending.get(reply.id);
     if (open === undefined) {
       // Nobody waits any more: the thread is told so, and forgets the layer.
@@ -84,12 +103,12 @@ export function startLayerOpener(options: { readonly idleMs: number; readonly li
     }
     pending.delete(reply.id);
     if (reply.type === "opened") open.result.resolve(reply.index);
-    else open.result.reject(receiveError(reply.error));
+    else if (reply.type === "failed") open.result.reject(receiveError(reply.error));
   };
 
   const restWhenIdle = (): void => {
     clearTimeout(idle);
-    if (pending.size > 0) return;
+    if (pending.size + making.size > 0) return;
     idle = setTimeout(() => {
       void worker?.terminate();
       worker = undefined;
@@ -121,10 +140,31 @@ export function startLayerOpener(options: { readonly idleMs: number; readonly li
         if (worker !== undefined) restWhenIdle();
       }
     },
+    async make(directory, index, ownFiles) {
+      const { buffer } = index;
+      // A large one would be in memory twice.
+      if (buffer.byteLength > LARGE_INDEX_BYTES || !(buffer instanceof ArrayBuffer)) return makeLayerFolder(directory, index, ownFiles);
+      clearTimeout(idle);
+      worker ??= start();
+      const id = nextId++;
+      const made = deferred<void>();
+      making.set(id, made);
+      worker.postMessage({ type: "make", id, directory, index: buffer, ownFiles } satisfies OpenOrder);
+      try {
+        await made.promise;
+      } catch (error) {
+        if (!isEstargzError(error, "LIMIT_EXCEEDED")) throw error;
+        await makeLayerFolder(directory, index, ownFiles);
+      } finally {
+        if (worker !== undefined) restWhenIdle();
+      }
+    },
     async close() {
       clearTimeout(idle);
       const ending = worker;
       worker = undefined;
+      for (const made of making.values()) made.reject(new EstargzError("CLOSED", "the layer file system was closed"));
+      making.clear();
       for (const { result } of pending.values()) result.reject(new EstargzError("CLOSED", "the layer file system was closed"));
       pending.clear();
       await ending?.terminate();

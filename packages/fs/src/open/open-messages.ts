@@ -14,6 +14,13 @@ export type OpenOrder =
       readonly annotations: Readonly<Record<string, string>> | undefined;
     }
   | { readonly type: "read"; readonly id: number; readonly read: number; readonly bytes: Uint8Array; readonly size: number | undefined }
+  | {
+      readonly type: "make";
+      readonly id: number;
+      readonly directory: string;
+      readonly index: ArrayBuffer;
+      readonly ownFiles: readonly number[];
+    }
   | { readonly type: "read-failed"; readonly id: number; readonly read: number; readonly error: PostedError };
 
 /** What that thread says. */
@@ -27,6 +34,7 @@ export type OpenReply =
       readonly length: number;
     }
   | { readonly type: "opened"; readonly id: number; readonly index: ArrayBuffer }
+  | { readonly type: "made"; readonly id: number }
   | { readonly type: "failed"; readonly id: number; readonly error: PostedError };
 
 /** An error on its way between threads: a class does not survive the way. */

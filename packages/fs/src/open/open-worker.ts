@@ -3,6 +3,8 @@ import { type LayerLimits, openLayer, openLayerFromToc } from "@estargz/format";
 import type { Layer, ReaderAt } from "@estargz/interface";
 import { packLayer } from "../build-layer-index.ts";
 import { type Deferred, deferred } from "../deferred.ts";
+import { LayerIndex } from "../layer-index.ts";
+import { makeLayerFolder } from "../store/make-layer-folder.ts";
 import type { OpenOrder, OpenReply } from "./open-messages.ts";
 import { postError, receiveError } from "./posted-error.ts";
 
@@ -66,6 +68,13 @@ port?.on("message", (order: OpenOrder) => {
     reads.delete(order.read);
     if (order.type === "read") answer?.resolve(order);
     else answer?.reject(receiveError(order.error));
+    return;
+  }
+  if (order.type === "make") {
+    void makeLayerFolder(order.directory, LayerIndex.over(order.index), order.ownFiles).then(
+      () => port.postMessage({ type: "made", id: order.id } satisfies OpenReply),
+      (error: unknown) => port.postMessage({ type: "failed", id: order.id, error: postError(error) } satisfies OpenReply),
+    );
     return;
   }
   void open(order).then(

@@ -1,7 +1,6 @@
-import { closeSync, existsSync, ftruncateSync, openSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
-import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { closeSync, existsSync, openSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { setImmediate } from "node:timers/promises";
 import { EstargzError } from "@estargz/interface";
 import { dataFilePath } from "../data-file-path.ts";
 import type { DriverStore } from "../driver.ts";
@@ -9,13 +8,12 @@ import type { LayerIndex } from "../layer-index.ts";
 import { mapLayerIndex, openLayerIndex, shareLayerIndex } from "../load-layer-index.ts";
 import { bitmapBytes, clearBit, hasBit } from "./bits.ts";
 import type { ChunkFilesInit } from "./chunk-files.ts";
+import { type MakeLayerFolder, makeLayerFolder } from "./make-layer-folder.ts";
 import { punchHole } from "./punch-hole.ts";
 import { nodeStoreFiles } from "./store-files.ts";
 
 /** Default of the option `maxBackingFiles`. */
 const MAX_BACKING_FILES = 65_536;
-/** Files made between two turns of the event loop. */
-const FILES_AT_ONCE = 256;
 
 /** State of a layer's files at a clean stop: a file that differs at the next start is not trusted. */
 export type FileMarks = Readonly<Record<string, readonly [size: number, mtimeMs: number, inode: number]>>;
@@ -67,33 +65,17 @@ export class LayerStore implements DriverStore {
    * Makes a layer's folder. Never replaces one.
    *
    * @param options.maxBackingFiles - Default 65,536.
+   * @param options.make - Makes the folder, perhaps in another thread. Default {@link makeLayerFolder}.
    * @throws `NO_SPACE`, `IO_ERROR`, `LIMIT_EXCEEDED`
    */
   static async create(
     id: number,
     directory: string,
     index: LayerIndex,
-    options: { readonly maxBackingFiles?: number | undefined } = {},
+    options: { readonly maxBackingFiles?: number | undefined; readonly make?: MakeLayerFolder | undefined } = {},
   ): Promise<LayerStore> {
     const big = bigFiles(index, options.maxBackingFiles ?? MAX_BACKING_FILES);
-    // Built beside and renamed: a folder that exists is whole.
-    const building = `${directory}.new`;
-    try {
-      await rm(building, { recursive: true, force: true });
-      await mkdir(building, { recursive: true, mode: 0o700 });
-      await writeFile(join(building, "index"), new Uint8Array(index.buffer));
-      await writeFile(join(building, "bitmap"), new Uint8Array(bitmapBytes(index.chunkCount)));
-      makeSparse(join(building, "data"), index.dataBytes);
-      for (const [at, inode] of big.entries()) {
-        if (at % FILES_AT_ONCE === FILES_AT_ONCE - 1) await setImmediate();
-        makeSparse(dataFilePath(join(building, "data"), index, inode), index.size(inode));
-      }
-      await rm(directory, { recursive: true, force: true });
-      await rename(building, directory);
-    } catch (error) {
-      await rm(building, { recursive: true, force: true }).catch(() => undefined);
-      throw storeError(error, directory);
-    }
+    await (options.make ?? makeLayerFolder)(directory, index, big);
     const mapped = mapLayerIndex(join(directory, "index"), index);
     return new LayerStore(id, directory, mapped, new SharedArrayBuffer(bitmapBytes(index.chunkCount)));
   }
@@ -110,6 +92,8 @@ export class LayerStore implements DriverStore {
    * @returns `undefined` when there is no usable folder.
    */
   static async open(id: number, directory: string, marks: FileMarks | undefined): Promise<LayerStore | undefined> {
+    // Most layers are new: that costs no turn of the thread pool.
+    if (!existsSync(join(directory, "index"))) return undefined;
     const stored = await (async () => {
       const index = await openLayerIndex(join(directory, "index"));
       const bitmap = await readShared(join(directory, "bitmap")).catch(() => undefined);
@@ -309,15 +293,6 @@ function bigFiles(index: LayerIndex, limit: number): number[] {
   );
 }
 
-function makeSparse(path: string, size: number): void {
-  const file = openSync(path, "wx+", 0o600);
-  try {
-    ftruncateSync(file, size);
-  } finally {
-    closeSync(file);
-  }
-}
-
 function inodeOf(path: string): number | undefined {
   try {
     return statSync(path).ino;
@@ -328,16 +303,4 @@ function inodeOf(path: string): number | undefined {
 
 function sameMarks(before: FileMarks, now: FileMarks): boolean {
   return JSON.stringify(before) === JSON.stringify(now);
-}
-
-function storeError(error: unknown, directory: string): EstargzError {
-  const code = typeof error === "object" && error !== null && "code" in error ? String(error.code) : "";
-  const full = code === "ENOSPC" || code === "EDQUOT";
-  return new EstargzError(
-    full ? "NO_SPACE" : "IO_ERROR",
-    `cannot keep layer data in ${directory} (${code}): free some space or check that it can be written to`,
-    {
-      cause: error,
-    },
-  );
 }

@@ -1,5 +1,5 @@
 import { closeSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type Digest, digestHex, EstargzError, isDigest, type LayerLocation } from "@estargz/interface";
 import { libc } from "../libc.ts";
@@ -125,10 +125,10 @@ export class StoreDirectory {
   }
 
   /** Keeps what is known of a layer. Errors of the disk are the caller's to judge. */
-  async writeRecord(key: string, record: LayerRecord): Promise<void> {
+  writeRecord(key: string, record: LayerRecord): void {
     const path = join(this.directory(key), "layer.json");
-    await writeFile(`${path}.new`, JSON.stringify(record));
-    await rename(`${path}.new`, path);
+    writeFileSync(`${path}.new`, JSON.stringify(record));
+    renameSync(`${path}.new`, path);
   }
 
   /** Lets the next process in. */
