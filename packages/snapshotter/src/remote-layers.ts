@@ -85,7 +85,8 @@ export class RemoteLayers {
         return fallbackNote("NO_TOC_DIGEST", `layer ${layer.location.descriptor.digest} has no TOC digest annotation`);
       }
       const prefetchBytes = Math.max(layer.prefetchBytes, policy.prefetchBytes ?? 0);
-      this.#hints.mention(layer.location, layer.neighbours, prefetchBytes);
+      // In a moment: this layer's own request goes first.
+      setImmediate(() => this.#hints.mention(layer.location, layer.neighbours, prefetchBytes));
       const deadline = AbortSignal.timeout(policy.attachTimeoutMs ?? 30_000);
       const bounded = signal === undefined ? deadline : AbortSignal.any([signal, deadline]);
       const existing = this.#options.store.findRemote(ref, request.parent);
