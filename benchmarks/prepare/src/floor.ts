@@ -1,7 +1,7 @@
 import { Agent, request } from "node:http";
 import type { Descriptor } from "@estargz/interface";
 
-const TAIL_BYTES = 48 * 1024;
+const TAIL_BYTES = 13 * 1024;
 
 function readTail(address: string, repository: string, layer: Descriptor): Promise<void> {
   return new Promise((resolve, reject) => {

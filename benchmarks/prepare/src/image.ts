@@ -1,7 +1,6 @@
 import { createHash } from "node:crypto";
 import { file, writeLayer } from "@estargz/format";
 import type { Descriptor } from "@estargz/interface";
-import { createRegistryClient } from "@estargz/registry";
 
 function noise(seed: string, length: number): Uint8Array {
   const parts: Buffer[] = [];
@@ -9,10 +8,13 @@ function noise(seed: string, length: number): Uint8Array {
   return Buffer.concat(parts).subarray(0, length);
 }
 
-/** Pushes layers, each of some files, and gives their descriptors. */
-export async function pushLayers(reference: string, count: number, filesEach: number, seed: number): Promise<Descriptor[]> {
-  await using client = createRegistryClient();
-  const repository = client.repository(reference);
+/** Makes layers, each of some files, hands them to `push`, and gives their descriptors. */
+export async function pushLayers(
+  push: (descriptor: Descriptor, blob: Buffer) => Promise<void>,
+  count: number,
+  filesEach: number,
+  seed: number,
+): Promise<Descriptor[]> {
   const layers: Descriptor[] = [];
   for (let layer = 0; layer < count; layer += 1) {
     const entries = Array.from({ length: filesEach }, (_, index) =>
@@ -23,7 +25,7 @@ export async function pushLayers(reference: string, count: number, filesEach: nu
     for await (const part of output.bytes) parts.push(part);
     const { digest, size, mediaType, annotations } = await output.result;
     const descriptor = { digest, size, mediaType, annotations };
-    await repository.pushBlob(descriptor, Buffer.concat(parts));
+    await push(descriptor, Buffer.concat(parts));
     layers.push(descriptor);
   }
   return layers;
