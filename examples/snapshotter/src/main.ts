@@ -6,6 +6,8 @@ import { destination, pino } from "pino";
 
 const DEFAULT_ADDRESS = "/run/estargz-snapshotter/estargz-snapshotter.sock";
 const DEFAULT_ROOT = "/var/lib/estargz-snapshotter";
+/** Why a snapshotter ends that has lost a thread. */
+const FAILURE = "failure";
 const DEFAULT_CONFIG = "/etc/estargz-snapshotter/config.toml";
 
 interface ServeOptions {
@@ -44,20 +46,24 @@ async function serve(options: ServeOptions): Promise<void> {
   const daemon = await startSnapshotter({ address: options.address, root: options.root, config, logger });
   logger.info({ address: daemon.address, root: options.root, metrics: daemon.metricsAddress, pid: process.pid }, "serving snapshots");
   await notifySystemd("READY=1");
-  const stop = (signal: NodeJS.Signals): void => {
-    logger.info({ signal }, "ending");
+  let ending = false;
+  const stop = (reason: string, options: { readonly unmount?: boolean } = {}): void => {
+    if (ending) return;
+    ending = true;
+    logger.info({ reason }, "ending");
     void notifySystemd("STOPPING=1")
-      .then(() => daemon.close())
+      .then(() => daemon.close(options))
       .then(
-        () => process.exit(0),
+        () => process.exit(reason === FAILURE ? 1 : 0),
         (error: unknown) => {
           logger.error({ err: error }, "could not end in order");
           process.exit(1);
         },
       );
   };
-  process.once("SIGTERM", stop);
-  process.once("SIGINT", stop);
+  for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, () => stop(signal));
+  // Whatever the configuration says, mounts stay for the next process, which systemd starts at once.
+  void daemon.failed.then(() => stop(FAILURE, { unmount: false }));
 }
 
 async function check(path: string | undefined): Promise<void> {

@@ -40,13 +40,22 @@ export interface SnapshotterDaemon extends AsyncDisposable {
   /** Resolves when the layers of a former run are shown again, or have failed to be. Nothing has to wait for it. */
   readonly restored: Promise<void>;
   /**
+   * Resolves when the daemon can't go on: a thread that serves the file system has ended. `/healthz` answers 503 from then on, and
+   * no layer can be shown any more. Close, end the process and start it again: users of the mounts wait meanwhile. Never rejects.
+   */
+  readonly failed: Promise<Error>;
+  /**
    * Ends: no more calls, then no more layers. Mounts stay for the next process unless `unmount` (default: the configuration's
    * `unmount_on_exit`). Idempotent.
    */
   close(options?: { readonly unmount?: boolean | undefined }): Promise<void>;
 }
 
-function fileSystemOptions(options: StartSnapshotterOptions, config: SnapshotterConfig): Omit<LayerFileSystemOptions, "source"> {
+function fileSystemOptions(
+  options: StartSnapshotterOptions,
+  config: SnapshotterConfig,
+  onFailure: (error: Error) => void,
+): Omit<LayerFileSystemOptions, "source"> {
   const background = config.no_background_fetch ? "off" : config.fill.background;
   const { driver, keeper, passthrough } = config.fuse;
   return {
@@ -56,7 +65,7 @@ function fileSystemOptions(options: StartSnapshotterOptions, config: Snapshotter
     background,
     sourceTimeoutMs: config.blob.fetching_timeout_sec * 1000,
     logger: options.logger,
-    devFuse: { passthrough: passthrough ? "auto" : "off", ...(keeper ? {} : { keeper: false }) },
+    devFuse: { passthrough: passthrough ? "auto" : "off", ...(keeper ? {} : { keeper: false }), onFailure },
     ...(driver === "auto" ? {} : { driver }),
     ...(config.cache.max_bytes === 0 ? {} : { maxBytes: config.cache.max_bytes }),
   };
@@ -90,6 +99,11 @@ class Daemon implements SnapshotterDaemon {
   #proxyServer: GrpcServer | undefined;
   #admin: AdminServer | undefined;
   #closing: Promise<void> | undefined;
+  #failure: Error | undefined;
+  #fail: (error: Error) => void = () => {};
+  readonly failed: Promise<Error> = new Promise((resolve) => {
+    this.#fail = resolve;
+  });
   restored: Promise<void> = Promise.resolve();
 
   constructor(address: string, config: SnapshotterConfig) {
@@ -125,7 +139,7 @@ class Daemon implements SnapshotterDaemon {
     const client = this.#client;
     const access = accessOf(client);
     const layers = await createLayerFileSystem({
-      ...fileSystemOptions(options, config),
+      ...fileSystemOptions(options, config, (error) => this.#onFailure(error, logger)),
       source: access.source,
       externalToc: (location) => externalToc(client, location),
       metrics,
@@ -152,6 +166,12 @@ class Daemon implements SnapshotterDaemon {
     await this.#serve(metrics, cri, logger);
   }
 
+  #onFailure(error: Error, logger: Logger): void {
+    logger.error({ err: error }, "a thread of the file system ended: no layer can be shown until the snapshotter is started again");
+    this.#failure ??= error;
+    this.#fail(error);
+  }
+
   async #serve(metrics: PrometheusMetrics, cri: CriKeychain | undefined, logger: Logger): Promise<void> {
     const config = this.#config;
     const { snapshotter } = this;
@@ -167,7 +187,10 @@ class Daemon implements SnapshotterDaemon {
       this.#admin = await serveAdmin({
         address: config.metrics_address,
         metrics: config.no_prometheus ? undefined : metrics,
-        health: () => ({ healthy: this.#server !== undefined && this.#closing === undefined, details: snapshotter.counts() }),
+        health: () => {
+          const healthy = this.#server !== undefined && this.#closing === undefined && this.#failure === undefined;
+          return { healthy, details: snapshotter.counts() };
+        },
         beforeExpose: () => {
           for (const [kind, count] of Object.entries(snapshotter.counts())) registered.snapshots.set(count, { kind });
         },
