@@ -22,6 +22,8 @@ export const Outcome = {
   INTERRUPT: -4,
   /** The request waits for its layer to be attached. */
   PARK: -5,
+  /** A short READ that the disk is bringing: to be handled again in a moment. */
+  DISK: -6,
 } as const;
 
 /** A request for the main thread. */
@@ -142,9 +144,10 @@ export class RequestHandler {
    * Handles the request that was read.
    *
    * @param length - Bytes of the request.
+   * @param mayWait - Whether a short read may wait for the disk.
    * @returns Length of the reply in {@link RequestHandler.reply}, or an {@link Outcome}.
    */
-  handle(connection: ServedConnection, length: number): number {
+  handle(connection: ServedConnection, length: number, mayWait = true): number {
     const { reply } = this;
     reply.begin(this.uniqueLow, this.uniqueHigh);
     const opcode = this.opcode;
@@ -175,6 +178,7 @@ export class RequestHandler {
     if (layer === undefined) return connection.waiting ? Outcome.PARK : reply.status(Errno.ENOENT);
     const inode = this.#word(InHeader.NODE_LOW) - 1;
     if (inode < 0 || inode >= layer.index.inodeCount) return reply.status(Errno.ENOENT);
+    if (opcode === Opcode.READ) return this.#read(layer, inode, mayWait);
     return this.#handleLayer(connection, layer, high, inode, length);
   }
 
@@ -192,8 +196,6 @@ export class RequestHandler {
       }
       case Opcode.GETATTR:
         return reply.attributes(index, high, inode);
-      case Opcode.READ:
-        return this.#read(layer, inode);
       case Opcode.READDIRPLUS:
         return this.#list(layer, high, inode, true);
       case Opcode.READDIR:
@@ -265,15 +267,16 @@ export class RequestHandler {
     }
   }
 
-  #read(layer: ServedLayer, inode: number): number {
+  #read(layer: ServedLayer, inode: number, mayWait: boolean): number {
     const { reply } = this;
     if (!layer.index.isRegular(inode)) return reply.status(layer.index.isDirectory(inode) ? Errno.EISDIR : Errno.EINVAL);
     const offset = this.#argument64(8);
     const length = Math.min(this.#argument(16), layer.index.size(inode) - offset, reply.bytes.length - OUT_HEADER_BYTES);
     if (length <= 0) return reply.payload(0);
-    if (!layer.isLocal(inode, offset, length) || !layer.read(inode, offset, length, this.#dataAddress, this.#beforeWaiting))
-      return Outcome.MISS;
-    return reply.payload(length);
+    if (!layer.isLocal(inode, offset, length)) return Outcome.MISS;
+    const result = layer.read(inode, offset, length, this.#dataAddress, this.#beforeWaiting, mayWait);
+    if (result === "later") return Outcome.DISK;
+    return result === "done" ? reply.payload(length) : Outcome.MISS;
   }
 
   #open(connection: ServedConnection, layer: ServedLayer, inode: number): number {

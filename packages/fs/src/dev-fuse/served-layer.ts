@@ -12,6 +12,8 @@ export interface LayerMessage {
 
 /** Length from which on a read is one of a stream. */
 const STREAM_BYTES = 256 * 1024;
+/** Longest read that is tried again until the disk has brought it, instead of waiting for it. */
+const PATIENT_BYTES = 32 * 1024;
 /** Backing files of one layer that a worker keeps open. */
 const MAX_OWN_FILES = 64;
 
@@ -51,23 +53,34 @@ export class ServedLayer {
   }
 
   /**
-   * Reads local bytes to an address. False when they are not all there after all.
+   * Reads local bytes to an address. `absent` when they are not all there after all; `later` when the disk is bringing them, and
+   * nothing was waited for.
    *
    * @param beforeWaiting - Called when the disk has to be waited for.
+   * @param mayWait - Whether a short read may wait for the disk, too. The first try makes the disk begin.
    */
-  read(inode: number, offset: number, length: number, address: number, beforeWaiting: () => void): boolean {
+  read(
+    inode: number,
+    offset: number,
+    length: number,
+    address: number,
+    beforeWaiting: () => void,
+    mayWait: boolean,
+  ): "done" | "absent" | "later" {
     const fd = this.#descriptor(inode);
-    if (fd < 0) return false;
+    if (fd < 0) return "absent";
     const place = this.index.dataOffset(inode) + offset;
     let count = this.#systemCalls.preadNow(fd, address, length, place);
     if (count !== length) {
+      const inTime = count >= 0 || this.#systemCalls.errno() === Errno.EAGAIN;
+      if (!mayWait && inTime && length <= PATIENT_BYTES) return "later";
       // The kernel asks for much at once where it reads ahead: then what follows is wanted next.
       if (length >= STREAM_BYTES) this.#systemCalls.willNeed(fd, place, Math.min(2 * length, this.index.size(inode) - offset));
-      if (count >= 0 || this.#systemCalls.errno() === Errno.EAGAIN) beforeWaiting();
+      if (inTime) beforeWaiting();
       count = this.#systemCalls.pread(fd, address, length, place);
     }
     // A chunk may have been evicted while it was read.
-    return count === length && this.isLocal(inode, offset, length);
+    return count === length && this.isLocal(inode, offset, length) ? "done" : "absent";
   }
 
   #descriptor(inode: number): number {

@@ -1,4 +1,5 @@
 import { type MessagePort, receiveMessageOnPort } from "node:worker_threads";
+import { type DiskRead, MAX_DISK_READS, SPINS_BETWEEN_LOOKS } from "./disk-reads.ts";
 import { nodeHigh, Opcode } from "./protocol.ts";
 import { Outcome, RequestHandler } from "./request-handler.ts";
 import { ServedConnection } from "./served-connection.ts";
@@ -27,6 +28,8 @@ export class SessionLoop {
   readonly #mail: number;
   readonly #requestAddress: number;
   readonly #replyAddress: number;
+  /** Reads that the disk is bringing the bytes of, oldest first. */
+  readonly #disk: DiskRead[] = [];
   #leading = false;
 
   constructor(start: SessionStart, port: MessagePort, systemCalls: SystemCalls) {
@@ -53,17 +56,22 @@ export class SessionLoop {
       const calls = Atomics.load(this.#control, ControlWord.CALLS);
       if (Atomics.load(this.#control, this.#mail) !== 0) this.#readMail();
       if (!this.#leading && !this.#tryToLead()) {
-        if (Atomics.load(this.#control, ControlWord.STOP) === 0) Atomics.wait(this.#control, ControlWord.CALLS, calls);
+        if (this.#disk.length > 0) this.#waitForDisk();
+        else if (Atomics.load(this.#control, ControlWord.STOP) === 0) Atomics.wait(this.#control, ControlWord.CALLS, calls);
         continue;
       }
       const length = hot === undefined ? -1 : this.#readRequest(hot);
       if (hot !== undefined && length > 0) {
         this.#serve(hot, length);
         streak += 1;
+        if (this.#disk.length > 0) this.#lookAtDisk();
         if (streak < MAX_STREAK) continue;
       } else if (hot !== undefined && this.#isGone(systemCalls.errno())) {
         this.#disconnect(hot);
         hot = undefined;
+      } else if (this.#disk.length > 0) {
+        this.#waitForDisk();
+        continue;
       }
       const count = systemCalls.epollWait(this.#epoll, ready, streak >= MAX_STREAK ? 0 : -1);
       streak = 0;
@@ -73,6 +81,7 @@ export class SessionLoop {
         else if (count === 1 || fd !== hot?.fd) hot = this.#connections.get(fd);
       }
     }
+    while (this.#disk.length > 0) this.#waitForDisk();
     for (const connection of this.#connections.values()) for (const layer of connection.layers.values()) layer.close();
     systemCalls.close(this.#epoll);
   }
@@ -104,7 +113,10 @@ export class SessionLoop {
     let length = systemCalls.read(connection.fd, this.#requestAddress, room);
     if (length > 0 || this.#start.spins === 0) return length;
     if (Atomics.compareExchange(this.#control, ControlWord.SPINNING, 0, 1) !== 0) return length;
-    for (let i = 0; i < this.#start.spins && length <= 0; i += 1) length = systemCalls.read(connection.fd, this.#requestAddress, room);
+    for (let i = 0; i < this.#start.spins && length <= 0; i += 1) {
+      if (this.#disk.length > 0 && i % SPINS_BETWEEN_LOOKS === 0) this.#lookAtDisk();
+      length = systemCalls.read(connection.fd, this.#requestAddress, room);
+    }
     Atomics.store(this.#control, ControlWord.SPINNING, 0);
     return length;
   }
@@ -125,14 +137,43 @@ export class SessionLoop {
 
   #serve(connection: ServedConnection, length: number, attempt = 0): void {
     const started = performance.now();
-    const handler = this.#handler;
-    let outcome: number;
+    const outcome = this.#handle(connection, length, this.#start.spins === 0 || this.#disk.length >= MAX_DISK_READS);
+    if (outcome === Outcome.DISK) this.#disk.push({ connection, request: this.#handler.request.slice(0, length), started, attempt });
+    else this.#finish(connection, outcome, length, attempt, started);
+  }
+
+  #handle(connection: ServedConnection, length: number, mayWait: boolean): number {
     try {
-      outcome = handler.handle(connection, length);
+      return this.#handler.handle(connection, length, mayWait);
     } catch {
-      outcome = handler.reply.status(Errno.EIO);
       this.#counters.error();
+      return this.#handler.reply.status(Errno.EIO);
     }
+  }
+
+  /** Tries the oldest disk read again, without waiting. */
+  #lookAtDisk(): void {
+    const oldest = this.#disk[0];
+    if (oldest !== undefined) this.#handleAgain(oldest, false);
+  }
+
+  /** Waits for the oldest disk read. Another worker looks for requests meanwhile. */
+  #waitForDisk(): void {
+    const oldest = this.#disk[0];
+    if (oldest !== undefined) this.#handleAgain(oldest, true);
+  }
+
+  #handleAgain({ connection, request, attempt, started }: DiskRead, mayWait: boolean): void {
+    this.#handler.request.set(request);
+    const outcome = this.#handle(connection, request.length, mayWait);
+    if (outcome === Outcome.DISK) return;
+    this.#disk.shift();
+    this.#finish(connection, outcome, request.length, attempt, started);
+  }
+
+  /** Replies, or passes on what this thread does not answer. */
+  #finish(connection: ServedConnection, outcome: number, length: number, attempt: number, started: number): void {
+    const handler = this.#handler;
     if (outcome > 0) {
       // A write that fails with ENOENT belongs to a request whose caller is gone.
       this.#systemCalls.write(connection.fd, this.#replyAddress, outcome);

@@ -1,7 +1,9 @@
 import { execFile } from "node:child_process";
+import { open as openFile } from "node:fs/promises";
 import { promisify } from "node:util";
 import { afterEach, describe, expect, it } from "vitest";
 import { createDevFuseDriver, type DevFuseDriver } from "../../src/dev-fuse/dev-fuse-driver.ts";
+import { randomBytes } from "../content.ts";
 import { makeDriverLayer } from "./driver-layer.ts";
 import { cleanUp, testFolder } from "./mounts.ts";
 
@@ -47,5 +49,31 @@ describe("dev-fuse driver", () => {
     const path = await driver.attach(layer);
     expect(await shell(`cat ${path}/etc/text ${path}/etc/text`)).toBe("0123456789".repeat(4000));
     expect(layer.fetches).toBe(1);
+  });
+
+  it.each([0, 1, 100])("reads what the disk has to bring, many files at a time, looking %i times", async (spins) => {
+    const { driver, folder } = await start({ spins });
+    const content = randomBytes(3, 3 * 1024 * 1024);
+    const layer = makeDriverLayer({ number: 1, entries: [{ path: "file", content }], directory: `${folder}/data` });
+    const path = await driver.attach(layer);
+    const blocks = content.length / 4096;
+    for (let round = 0; round < 3; round += 1) {
+      await shell(`sync ${layer.store.dataPath}; dd of=${layer.store.dataPath} oflag=nocache conv=notrunc,fdatasync count=0 2>/dev/null`);
+      const readers = Array.from({ length: 8 }, async (_, reader) => {
+        const file = await openFile(`${path}/file`);
+        try {
+          for (let i = 0; i < 60; i += 1) {
+            const at = ((i * 37 + reader * 101 + round * 13) % blocks) * 4096;
+            const { buffer } = await file.read(Buffer.alloc(4096), 0, 4096, at);
+            expect(buffer.equals(content.subarray(at, at + 4096))).toBe(true);
+          }
+        } finally {
+          await file.close();
+        }
+      });
+      await Promise.all(readers);
+      await shell(`dd if=${path}/file iflag=nocache count=0 2>/dev/null`);
+    }
+    expect(driver.statistics().errors).toBe(0);
   });
 });
