@@ -114,6 +114,23 @@ function withoutEmpty(labels: Labels): Labels {
   return Object.fromEntries(Object.entries(labels).filter(([, value]) => value !== ""));
 }
 
+const SQLITE_FULL = 13;
+
+/** The error of a statement: `NO_SPACE` on a full disk, `IO_ERROR` for whatever else SQLite could not do; others as they are. */
+function storeError(error: unknown): unknown {
+  if (!(error instanceof Error && "errcode" in error && typeof error.errcode === "number")) return error;
+  const code = (error.errcode & 0xff) === SQLITE_FULL ? "NO_SPACE" : "IO_ERROR";
+  return new EstargzError(code, `the snapshot database cannot be used: ${error.message}`, { cause: error });
+}
+
+function guard<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    throw storeError(error);
+  }
+}
+
 class SqliteStore implements SnapshotStore {
   readonly #db: DatabaseSync;
   readonly #clock: Clock;
@@ -137,8 +154,20 @@ class SqliteStore implements SnapshotStore {
     return statement;
   }
 
+  #get(sql: string, ...values: (string | number | null)[]): Row | undefined {
+    return guard(() => this.#statement(sql).get(...values) as Row | undefined);
+  }
+
+  #all(sql: string, ...values: (string | number | null)[]): readonly StoredSnapshot[] {
+    return guard(() => this.#statement(sql).all(...values) as unknown as Row[]).map(toSnapshot);
+  }
+
+  #run(sql: string, ...values: (string | number | null)[]): void {
+    guard(() => this.#statement(sql).run(...values));
+  }
+
   #row(name: string): Row | undefined {
-    return this.#statement(`SELECT ${COLUMNS} WHERE s.name = ?`).get(name) as Row | undefined;
+    return this.#get(`SELECT ${COLUMNS} WHERE s.name = ?`, name);
   }
 
   #need(name: string): Row {
@@ -149,18 +178,19 @@ class SqliteStore implements SnapshotStore {
 
   #write(sql: string, ...values: (string | number | null)[]): void {
     this.#beforeWrite(sql);
-    this.#statement(sql).run(...values);
+    this.#run(sql, ...values);
   }
 
   #transaction<T>(body: () => T): T {
-    this.#statement("BEGIN IMMEDIATE").run();
+    this.#run("BEGIN IMMEDIATE");
     try {
       const result = body();
       this.#beforeWrite("COMMIT");
-      this.#statement("COMMIT").run();
+      this.#run("COMMIT");
       return result;
     } catch (error) {
-      this.#statement("ROLLBACK").run();
+      // After a full disk and the like SQLite has rolled back by itself.
+      if (this.#db.isTransaction) this.#run("ROLLBACK");
       throw error;
     }
   }
@@ -237,7 +267,7 @@ class SqliteStore implements SnapshotStore {
   remove(name: string): StoredSnapshot {
     return this.#transaction(() => {
       const row = this.#need(name);
-      if (this.#statement("SELECT 1 FROM snapshots WHERE parent = ? LIMIT 1").get(row.id) !== undefined) {
+      if (this.#get("SELECT id FROM snapshots WHERE parent = ? LIMIT 1", row.id) !== undefined) {
         throw new EstargzError("FAILED_PRECONDITION", `cannot remove snapshot ${name}: it has a child`);
       }
       this.#write("DELETE FROM snapshots WHERE id = ?", row.id);
@@ -272,25 +302,25 @@ class SqliteStore implements SnapshotStore {
   ancestors(name: string): readonly StoredSnapshot[] {
     const row = this.#need(name);
     if (row.parent === null) return [];
-    const rows = this.#statement(
+    return this.#all(
       `WITH RECURSIVE chain (id, depth) AS (
          SELECT ?, 0 UNION ALL SELECT s.parent, depth + 1 FROM chain JOIN snapshots s ON s.id = chain.id WHERE s.parent IS NOT NULL)
        SELECT ${COLUMNS} JOIN chain ON chain.id = s.id ORDER BY chain.depth`,
-    ).all(row.parent);
-    return (rows as unknown as Row[]).map(toSnapshot);
+      row.parent,
+    );
   }
 
   all(): readonly StoredSnapshot[] {
-    return (this.#statement(`SELECT ${COLUMNS} ORDER BY s.name`).all() as unknown as Row[]).map(toSnapshot);
+    return this.#all(`SELECT ${COLUMNS} ORDER BY s.name`);
   }
 
   findRemote(ref: string, parent: string): StoredSnapshot | undefined {
-    const row = this.#statement(`SELECT ${COLUMNS} WHERE s.remote_ref = ? AND ifnull(p.name, '') = ?`).get(ref, parent) as Row | undefined;
+    const row = this.#get(`SELECT ${COLUMNS} WHERE s.remote_ref = ? AND ifnull(p.name, '') = ?`, ref, parent);
     return row === undefined ? undefined : toSnapshot(row);
   }
 
   findLayer(layerDigest: Digest): readonly StoredSnapshot[] {
-    return (this.#statement(`SELECT ${COLUMNS} WHERE s.layer_digest = ?`).all(layerDigest) as unknown as Row[]).map(toSnapshot);
+    return this.#all(`SELECT ${COLUMNS} WHERE s.layer_digest = ?`, layerDigest);
   }
 
   close(): void {
@@ -305,7 +335,9 @@ class SqliteStore implements SnapshotStore {
  * Opens a snapshot store in an SQLite database (`node:sqlite`): a write-ahead log without a sync per transaction, so a
  * killed process loses nothing, and a power cut loses at most the last moments, never consistency.
  *
- * @throws `IO_ERROR` when the file can't be opened, `UNSUPPORTED` when a newer version has written it.
+ * The store's methods throw `NO_SPACE` on a full disk and `IO_ERROR` for whatever else the database could not do; nothing has changed then.
+ *
+ * @throws `IO_ERROR` when the file can't be opened, `NO_SPACE`, `UNSUPPORTED` when a newer version has written it.
  */
 export function openSqliteStore(options: SqliteStoreOptions): SnapshotStore {
   let db: DatabaseSync;
@@ -325,6 +357,11 @@ export function openSqliteStore(options: SqliteStoreOptions): SnapshotStore {
       `${options.path} was written by a newer version (schema ${version}, this one knows ${SCHEMA_VERSION})`,
     );
   }
-  if (version === 0) db.exec(`BEGIN; ${SCHEMA} COMMIT;`);
+  try {
+    if (version === 0) db.exec(`BEGIN; ${SCHEMA} COMMIT;`);
+  } catch (error) {
+    db.close();
+    throw storeError(error);
+  }
   return new SqliteStore(db, options);
 }
