@@ -171,20 +171,23 @@ class Overlay implements OverlaySnapshotter {
     this.#needFree(request.key);
     const owner = mappedOwner(request.labels ?? {}) ?? (await this.#rootOwner(parent));
     const id = this.#reserveId();
+    const labels = request.labels ?? {};
     this.#making.add(id);
     try {
       await this.#directories.create(id, kind === "active", owner);
+      // On record last: a call that fails leaves nothing, so that it can come again with the same key.
+      const ancestors = parent === undefined ? [] : [parent, ...this.#store.ancestors(parent.name)];
+      const mounts = await this.#mountsOf({ id, kind, labels }, ancestors, signal);
       signal?.throwIfAborted();
-      const labels = request.labels ?? {};
       this.#store.create({ id, name: request.key, parent: request.parent, kind, labels, fallback });
+      this.#changed();
+      return mounts;
     } catch (error) {
       this.#removals.add(`snapshot directory ${id}`, () => this.#directories.remove(id));
       throw error;
     } finally {
       this.#making.delete(id);
     }
-    this.#changed();
-    return await this.mounts(request.key, { signal });
   }
 
   /** Who the root directory of a parent's files belongs to. Never touches a mount of ours. */
@@ -201,16 +204,23 @@ class Overlay implements OverlaySnapshotter {
 
   async mounts(key: string, options: CallOptions = {}): Promise<readonly Mount[]> {
     this.#throwIfClosed();
-    const snapshot = this.#store.get(key);
-    if (snapshot.kind === "committed")
+    const { id, kind, labels } = this.#store.get(key);
+    if (kind === "committed")
       throw new EstargzError("FAILED_PRECONDITION", `snapshot ${key} is committed: only active snapshots and views have mounts`);
-    const ancestors = this.#store.ancestors(key);
-    const lowers = await Promise.all(ancestors.map((ancestor) => this.#pathOf(ancestor, snapshot.kind, options.signal)));
+    return await this.#mountsOf({ id, kind, labels }, this.#store.ancestors(key), options.signal);
+  }
+
+  async #mountsOf(
+    { id, kind, labels }: { readonly id: number; readonly kind: "active" | "view"; readonly labels: Labels },
+    ancestors: readonly StoredSnapshot[],
+    signal: AbortSignal | undefined,
+  ): Promise<readonly Mount[]> {
+    const lowers = await Promise.all(ancestors.map((ancestor) => this.#pathOf(ancestor, kind, signal)));
     return planMounts({
-      kind: snapshot.kind,
-      labels: snapshot.labels,
-      upper: this.#directories.upper(snapshot.id),
-      work: this.#directories.work(snapshot.id),
+      kind,
+      labels,
+      upper: this.#directories.upper(id),
+      work: this.#directories.work(id),
       lowers,
       overlayOptions: this.#overlayOptions,
       remapIds: this.#options.remapIds ?? false,

@@ -296,9 +296,10 @@ describe("after a restart", () => {
     await inner.restore();
     expect(layers.list().map((layer) => layer.layerDigest)).toEqual([digestOf("3")]);
     await expect(snapshotter.prepare({ key: "c1", parent: "chain-1" })).rejects.toMatchObject({ code: "UNAVAILABLE" });
-    // It is tried again at the next question.
+    // The call has left nothing: it is tried again with the same key.
+    await expect(snapshotter.stat("c1")).rejects.toMatchObject({ code: "NOT_FOUND" });
     layers.failure = () => {};
-    expect(await snapshotter.mounts("c1")).toMatchObject([{ type: "overlay" }]);
+    expect(await snapshotter.prepare({ key: "c1", parent: "chain-1" })).toMatchObject([{ type: "overlay" }]);
   });
 
   it("removes layers and directories that nobody owns", async () => {
