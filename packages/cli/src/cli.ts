@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { type CliContext, ExitWith } from "./cli-context.ts";
 import { addCatCommand } from "./commands/cat-command.ts";
@@ -16,6 +17,12 @@ const FOOTER = `
 IMAGE, SOURCE and DESTINATION are registry/repository:tag[@digest], oci:FOLDER[:TAG] or oci-archive:FILE.
 Credentials come from ~/.docker/config.json and its helpers.`;
 
+/** This package's version. */
+function readVersion(): string {
+  const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { readonly version: string };
+  return version;
+}
+
 /** The whole command line. */
 function createProgram(context: CliContext): Command {
   const program = new Command("estargz");
@@ -23,6 +30,7 @@ function createProgram(context: CliContext): Command {
     .enablePositionalOptions()
     .description("Container images that start before they are downloaded: convert, look into, mount and run them.")
     .addHelpText("after", FOOTER)
+    .version(readVersion())
     .option("--debug", "show where errors come from")
     .exitOverride()
     .configureOutput({

@@ -26,6 +26,11 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
+test("the version is told, and nothing is said on standard error", async () => {
+  const { version } = JSON.parse(await readFile(new URL("../package.json", import.meta.url), "utf8"));
+  expect(await estargz(["--version"])).toMatchObject({ code: 0, stdout: `${version}\n`, stderr: "" });
+});
+
 describe("an image in a real registry", () => {
   test("is inspected", async () => {
     const { code, stdout } = await estargz(["inspect", lazy]);

@@ -1,5 +1,5 @@
 import { parsePlatform } from "@estargz/registry";
-import { type Diagnosis, type DiagnosisCheck, diagnoseImage } from "@estargz/snapshotter";
+import type { Diagnosis, DiagnosisCheck } from "@estargz/snapshotter";
 import type { Command } from "commander";
 import { type CliContext, ExitWith } from "../cli-context.ts";
 import { addImageOptions, type ImageOptions } from "../image-options.ts";
@@ -46,6 +46,8 @@ export function addDoctorCommand(program: Command, context: CliContext): void {
   addImageOptions(command).action(async (name: string, options: DoctorOptions) => {
     const store = openStore(name, options);
     try {
+      // Loaded here: no other command needs containerd's services and what they bring along.
+      const { diagnoseImage } = await import("@estargz/snapshotter");
       const diagnosis = await diagnoseImage({
         image: store,
         platform: options.platform === undefined ? undefined : parsePlatform(options.platform),
