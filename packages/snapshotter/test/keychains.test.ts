@@ -1,8 +1,10 @@
-import { chmod, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { chmod, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:https";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Clock } from "@estargz/interface";
 import { testCertificate } from "@estargz/testing";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -86,7 +88,7 @@ describe("kubelet credential providers", () => {
   let nowMs: number;
   const clock: Clock = { now: () => nowMs, sleep: async () => {} };
 
-  async function provider(script: string): Promise<ReturnType<typeof kubeletKeychain>> {
+  async function provider(script: string, timeoutMs?: number): Promise<ReturnType<typeof kubeletKeychain>> {
     nowMs = 1_000_000;
     await writeFile(join(folder, "helper"), `#!/bin/bash\n${script}\n`);
     await chmod(join(folder, "helper"), 0o755);
@@ -104,7 +106,16 @@ providers:
     env: [{name: REGION, value: north}]
 `,
     );
-    return kubeletKeychain({ configPath, binDirectory: folder, clock });
+    return kubeletKeychain({ configPath, binDirectory: folder, clock, timeoutMs });
+  }
+
+  /** Waits until a helper has written a file. */
+  async function written(name: string): Promise<string> {
+    for (;;) {
+      const text = await readFile(join(folder, name), "utf8").catch(() => "");
+      if (text.endsWith("\n")) return text.trim();
+      await sleep(10);
+    }
   }
 
   it("are asked as the kubelet asks them, and their answers kept as long as they say", async () => {
@@ -133,6 +144,27 @@ echo '{"kind":"CredentialProviderResponse","cacheKeyType":"Global","auth":{"regi
     await expect(keychain.resolve(request)).rejects.toMatchObject({ code: "UNAUTHORIZED" });
     const broken = await provider("cat >/dev/null; echo nonsense");
     await expect(broken.resolve(request)).rejects.toMatchObject({ code: "INVALID_RESPONSE" });
+  });
+
+  it("are left alone by who aborts, and ended when nobody waits any more", async () => {
+    const keychain = await provider(`
+echo $$ > ${folder}/pid; exec sleep 1000`);
+    const [first, second] = [new AbortController(), new AbortController()];
+    const answers = [first, second].map(({ signal }) => keychain.resolve(request, { signal }).catch((error: unknown) => error));
+    const pid = await written("pid");
+    first.abort(new Error("first left"));
+    expect(await answers[0]).toMatchObject({ message: "first left" });
+    expect(existsSync(`/proc/${pid}`)).toBe(true);
+    second.abort(new Error("second left"));
+    expect(await answers[1]).toMatchObject({ message: "second left" });
+    while (existsSync(`/proc/${pid}`)) await sleep(10);
+  });
+
+  it("end with a typed error when they take too long, and when they cannot be run", async () => {
+    const keychain = await provider("exec sleep 1000", 200);
+    await expect(keychain.resolve(request)).rejects.toMatchObject({ code: "TIMEOUT" });
+    await rm(join(folder, "helper"));
+    await expect(keychain.resolve(request)).rejects.toMatchObject({ code: "INVALID_CONFIG" });
   });
 
   it("have durations as Go writes them", () => {

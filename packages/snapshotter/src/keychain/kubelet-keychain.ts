@@ -46,13 +46,23 @@ export function parseGoDuration(text: string): number {
   return total;
 }
 
-async function runPlugin(path: string, configured: Provider, image: string, timeoutMs: number, signal?: AbortSignal): Promise<Answer> {
+/** Waits for work that others may wait for too: who aborts leaves alone. */
+function untilAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return work;
+  return new Promise((resolve, reject) => {
+    const leave = (): void => reject(signal.reason);
+    signal.addEventListener("abort", leave, { once: true });
+    void work.then(resolve, reject).finally(() => signal.removeEventListener("abort", leave));
+  });
+}
+
+async function runPlugin(path: string, configured: Provider, image: string, timeoutMs: number, signal: AbortSignal): Promise<Answer> {
   const env = { ...process.env, ...Object.fromEntries(configured.env.map(({ name, value }) => [name, value])) };
   const deadline = AbortSignal.timeout(timeoutMs);
   const child = spawn(path, configured.args, {
     env,
     stdio: ["pipe", "pipe", "ignore"],
-    signal: signal === undefined ? deadline : AbortSignal.any([signal, deadline]),
+    signal: AbortSignal.any([signal, deadline]),
   });
   child.stdin.on("error", () => {});
   child.stdin.end(JSON.stringify({ apiVersion: configured.apiVersion, kind: "CredentialProviderRequest", image }));
@@ -65,6 +75,11 @@ async function runPlugin(path: string, configured: Provider, image: string, time
   const code = await new Promise<number | null>((resolve, reject) => {
     child.once("error", reject);
     child.once("close", resolve);
+  }).catch((error: unknown) => {
+    signal.throwIfAborted();
+    if (deadline.aborted)
+      throw new EstargzError("TIMEOUT", `credential provider ${configured.name} gave no answer within ${timeoutMs} ms for ${image}`);
+    throw new EstargzError("INVALID_CONFIG", `credential provider ${configured.name} cannot be run`, { cause: error });
   });
   if (code !== 0) throw new EstargzError("UNAUTHORIZED", `credential provider ${configured.name} ended with ${code} for ${image}`);
   try {
@@ -81,11 +96,18 @@ interface Cached {
   readonly expiresAtMs: number;
 }
 
+/** A run of a plugin, and how many wait for it. */
+interface Flight {
+  readonly result: Promise<Cached>;
+  readonly controller: AbortController;
+  waiters: number;
+}
+
 class KubeletProviders implements Keychain {
   readonly #options: KubeletKeychainOptions;
   readonly #clock: Clock;
   readonly #cache = new Map<string, Cached>();
-  readonly #running = new Map<string, Promise<Cached>>();
+  readonly #flights = new Map<string, Flight>();
 
   constructor(options: KubeletKeychainOptions) {
     this.#options = options;
@@ -105,7 +127,7 @@ class KubeletProviders implements Keychain {
       throw new EstargzError("INVALID_CONFIG", `${this.#options.configPath} is not a CredentialProviderConfig: ${parsed.error.message}`);
     for (const configured of parsed.data.providers) {
       if (!configured.matchImages.some((pattern) => matchesImage(pattern, image))) continue;
-      const found = await this.#ask(configured, image);
+      const found = await this.#ask(configured, image, options.signal);
       // The most specific pattern wins, as in the kubelet.
       const patterns = Object.keys(found.answer.auth ?? {}).filter((pattern) => matchesImage(pattern, image));
       const [best] = patterns.sort((a, b) => b.length - a.length);
@@ -115,26 +137,45 @@ class KubeletProviders implements Keychain {
     return undefined;
   }
 
-  /** A plugin's answer, from the cache while that is good; one run at a time for the same question. */
-  async #ask(configured: Provider, image: string): Promise<Cached> {
+  /**
+   * A plugin's answer, from the cache while that is good; one run at a time for the same question, ended when nobody waits for
+   * it any more.
+   */
+  async #ask(configured: Provider, image: string, signal: AbortSignal | undefined): Promise<Cached> {
+    signal?.throwIfAborted();
     const registry = image.split("/", 1)[0] ?? "";
     const keys = [`Image ${image}`, `Registry ${registry}`, "Global"].map((key) => `${configured.name} ${key}`);
     for (const key of keys) {
       const cached = this.#cache.get(key);
       if (cached !== undefined && cached.expiresAtMs > this.#clock.now()) return cached;
     }
-    const flight = `${configured.name} ${image}`;
-    let running = this.#running.get(flight);
-    if (running === undefined) {
-      running = this.#run(configured, image, registry).finally(() => this.#running.delete(flight));
-      this.#running.set(flight, running);
+    const name = `${configured.name} ${image}`;
+    const flight = this.#flights.get(name) ?? this.#start(name, configured, image, registry);
+    flight.waiters += 1;
+    try {
+      return await untilAborted(flight.result, signal);
+    } finally {
+      flight.waiters -= 1;
+      if (flight.waiters === 0) {
+        if (this.#flights.get(name) === flight) this.#flights.delete(name);
+        flight.controller.abort();
+      }
     }
-    return await running;
   }
 
-  async #run(configured: Provider, image: string, registry: string): Promise<Cached> {
+  #start(name: string, configured: Provider, image: string, registry: string): Flight {
+    const controller = new AbortController();
+    const result = this.#run(configured, image, registry, controller.signal);
+    // Whoever waits sees it; nobody may.
+    result.catch(() => undefined);
+    const flight: Flight = { result, controller, waiters: 0 };
+    this.#flights.set(name, flight);
+    return flight;
+  }
+
+  async #run(configured: Provider, image: string, registry: string, signal: AbortSignal): Promise<Cached> {
     const path = join(this.#options.binDirectory, configured.name);
-    const given = await runPlugin(path, configured, image, this.#options.timeoutMs ?? 30_000);
+    const given = await runPlugin(path, configured, image, this.#options.timeoutMs ?? 30_000, signal);
     const duration = parseGoDuration(given.cacheDuration ?? configured.defaultCacheDuration);
     const cached = { answer: given, expiresAtMs: this.#clock.now() + duration };
     const scope = given.cacheKeyType === "Image" ? `Image ${image}` : given.cacheKeyType === "Registry" ? `Registry ${registry}` : "Global";
