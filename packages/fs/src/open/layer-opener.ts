@@ -1,12 +1,15 @@
 import { Worker } from "node:worker_threads";
 import type { LayerLimits } from "@estargz/format";
-import { type Digest, EstargzError, isEstargzError, PRIORITY_ON_DEMAND, type ReaderAt } from "@estargz/interface";
+import { type Digest, EstargzError, isEstargzError, PRIORITY_ON_DEMAND, type ReaderAt, type Tail } from "@estargz/interface";
 import { type Deferred, deferred } from "../deferred.ts";
 import { LayerIndex } from "../layer-index.ts";
 import { LARGE_INDEX_BYTES, type MakeLayerFolder, makeLayerFolder } from "../store/make-layer-folder.ts";
 import { workerOptions, workerUrl } from "../worker-url.ts";
 import type { OpenOrder, OpenReply } from "./open-messages.ts";
 import { postError, receiveError } from "./posted-error.ts";
+
+/** What `openLayer` reads of a blob's end when it does not know the blob's size. */
+const FIRST_READ_BYTES = 13 * 1024;
 
 /** What {@link LayerOpener.open} needs to know. */
 interface OpenRequest {
@@ -37,6 +40,8 @@ export interface LayerOpener {
 interface Pending {
   readonly request: OpenRequest;
   readonly result: Deferred<ArrayBuffer>;
+  /** The blob's end, asked for while the thread hears of the layer or starts. */
+  readonly tail: Promise<Tail> | undefined;
 }
 
 /**
@@ -98,7 +103,7 @@ export function startLayerOpener(options: { readonly idleMs: number; readonly li
       return;
     }
     if (reply.type === "read") {
-      void serve(open.request, reply).then((order) => from.postMessage(order));
+      void serve(open, reply).then((order) => from.postMessage(order));
       return;
     }
     pending.delete(reply.id);
@@ -130,10 +135,22 @@ export function startLayerOpener(options: { readonly idleMs: number; readonly li
         pending.delete(id);
         result.reject(signal?.reason);
       };
-      pending.set(id, { request, result });
+      const tail = blob.size === undefined ? blob.readTail(FIRST_READ_BYTES, { signal, priority: PRIORITY_ON_DEMAND }) : undefined;
+      // Who waits for the layer sees the error.
+      tail?.catch(() => undefined);
+      pending.set(id, { request, result, tail });
       signal?.addEventListener("abort", abort, { once: true });
       try {
-        worker.postMessage({ type: "open", id, size: blob.size, layerDigest, tocDigest, allowUnverified, annotations } satisfies OpenOrder);
+        worker.postMessage({
+          type: "open",
+          id,
+          size: blob.size,
+          tailBytes: tail === undefined ? undefined : FIRST_READ_BYTES,
+          layerDigest,
+          tocDigest,
+          allowUnverified,
+          annotations,
+        } satisfies OpenOrder);
         return LayerIndex.over(await result.promise);
       } finally {
         signal?.removeEventListener("abort", abort);
@@ -172,12 +189,12 @@ export function startLayerOpener(options: { readonly idleMs: number; readonly li
   };
 }
 
-async function serve(request: OpenRequest, reply: OpenReply & { type: "read" }): Promise<OpenOrder> {
+async function serve({ request, tail }: Pending, reply: OpenReply & { type: "read" }): Promise<OpenOrder> {
   const { id, read, kind, offset, length } = reply;
   const { blob, signal, externalToc } = request;
   const options = { signal, priority: PRIORITY_ON_DEMAND };
   try {
-    if (kind === "tail") return { type: "read", id, read, ...(await blob.readTail(length, options)) };
+    if (kind === "tail") return { type: "read", id, read, ...(await (tail ?? blob.readTail(length, options))) };
     if (kind === "range") return { type: "read", id, read, bytes: await blob.readAt(offset, length, options), size: undefined };
     if (externalToc === undefined) {
       throw new EstargzError("NOT_FOUND", "the TOC of this layer is stored elsewhere, and no way to get it was given (externalToc)");

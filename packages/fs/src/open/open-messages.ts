@@ -6,6 +6,8 @@ export type OpenOrder =
       readonly type: "open";
       readonly id: number;
       readonly size: number | undefined;
+      /** How much of the blob's end to read first; it is on its way already. `undefined`: the thread decides. */
+      readonly tailBytes: number | undefined;
       readonly layerDigest: Digest;
       /** Expected digest of the TOC; without it the TOC is taken as it is, and the caller compares. */
       readonly tocDigest: Digest | undefined;

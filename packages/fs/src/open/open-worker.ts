@@ -48,9 +48,9 @@ async function open(order: OpenOrder & { type: "open" }): Promise<ArrayBuffer> {
     port?.postMessage({ type: "read", id: order.id, read, kind: "toc", offset: 0, length: 0 } satisfies OpenReply);
     return (await answer.promise).bytes;
   };
-  const { tocDigest, annotations } = order;
+  const { tocDigest, annotations, tailBytes } = order;
   const isOpen = tocDigest === undefined;
-  let layer: Layer = await openLayer(blob, { tocDigest, annotations, allowUnverified: isOpen, externalToc, limits });
+  let layer: Layer = await openLayer(blob, { tocDigest, annotations, allowUnverified: isOpen, externalToc, limits, tailBytes });
   if (isOpen && !order.allowUnverified && !layer.verified) {
     // Strictly again, against the digest that its TOC has: whoever asked compares that digest.
     const { tocBytes, format, blobSize, payloadEnd } = layer;
