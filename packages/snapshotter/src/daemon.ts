@@ -17,6 +17,7 @@ import { type CriKeychain, createCriKeychain } from "./keychain/cri-keychain.ts"
 import { type ImageServiceProxy, imageServiceProxy } from "./keychain/image-service-proxy.ts";
 import { createOverlaySnapshotter, type OverlaySnapshotter } from "./overlay-snapshotter.ts";
 import { createPrometheusMetrics, type PrometheusMetrics } from "./prometheus.ts";
+import { rehearse } from "./rehearsal.ts";
 import { snapshotsRoutes } from "./service.ts";
 import { registerMetrics } from "./snapshotter-metrics.ts";
 
@@ -99,6 +100,8 @@ class Daemon implements SnapshotterDaemon {
   #proxyServer: GrpcServer | undefined;
   #admin: AdminServer | undefined;
   #closing: Promise<void> | undefined;
+  readonly #ending = new AbortController();
+  #rehearsal: Promise<void> = Promise.resolve();
   #failure: Error | undefined;
   #fail: (error: Error) => void = () => {};
   readonly failed: Promise<Error> = new Promise((resolve) => {
@@ -164,6 +167,9 @@ class Daemon implements SnapshotterDaemon {
     });
     this.restored = this.#snapshotter.restore();
     await this.#serve(metrics, cri, logger);
+    this.#rehearsal = rehearse(join(options.root, "rehearsal"), this.#ending.signal).catch((error: unknown) => {
+      logger.warn({ err: error }, "the rehearsal failed: the first image takes a little longer");
+    });
   }
 
   #onFailure(error: Error, logger: Logger): void {
@@ -208,6 +214,8 @@ class Daemon implements SnapshotterDaemon {
   }
 
   async #close(unmount: boolean): Promise<void> {
+    this.#ending.abort();
+    await this.#rehearsal;
     await Promise.all([this.#server?.close(), this.#proxyServer?.close(), this.#admin?.close()]);
     this.#proxy?.close();
     await this.#snapshotter?.close();
