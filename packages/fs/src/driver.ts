@@ -1,3 +1,4 @@
+import type { LatencyHistogram } from "./dev-fuse/session-statistics.ts";
 import type { LayerIndex } from "./layer-index.ts";
 
 /** Local data of an attached layer, as a driver reads it without asking anyone. */
@@ -43,6 +44,8 @@ export interface DriverStatistics {
   readonly requests: Readonly<Record<string, number>>;
   readonly misses: number;
   readonly errors: number;
+  /** How long requests of each kind took, where the driver measures that; `read_miss` are reads that waited for bytes. */
+  readonly latencies?: Readonly<Record<string, LatencyHistogram>> | undefined;
 }
 
 /** Shows layers to the kernel, by inode. */

@@ -14,6 +14,7 @@ import {
 import { attachedLayer, chunksOf, closeAll, digestOf, raceSignal, TOC_DIGEST_ANNOTATION, tocDigestOf } from "./attach-request.ts";
 import { createDriver } from "./create-driver.ts";
 import type { Driver } from "./driver.ts";
+import { observeDriver } from "./driver-metrics.ts";
 import { startDecoderPool } from "./fill/decoder-pool.ts";
 import { createDigestTable, type DigestTable } from "./fill/digest-table.ts";
 import { LayerFill } from "./fill/layer-fill.ts";
@@ -80,6 +81,7 @@ class LocalFiles implements LocalLayerFileSystem {
     this.#logger = options.logger ?? noLogger;
     this.#directory = directory;
     this.driver = driver;
+    observeDriver(driver, options.metrics);
     this.#opener = startLayerOpener({ idleMs: settings.threadIdleMs, limits: options.layerLimits });
     this.#scheduler = new FillScheduler(
       {

@@ -18,7 +18,7 @@ export type { AttachedLayer, AttachRequest, LayerCoverage, LayerFileSystem } fro
 export type { LayerLocation, LayerSource } from "./layer-source.ts";
 export type { LogFields, Logger } from "./logger.ts";
 export { noLogger } from "./logger.ts";
-export type { Counter, Gauge, Histogram, MetricLabels, MetricOptions, Metrics } from "./metrics.ts";
+export type { Counter, Gauge, Histogram, MetricLabels, MetricOptions, Metrics, ObservedHistogram } from "./metrics.ts";
 export { noMetrics } from "./metrics.ts";
 export type { ByteRange, ReaderAt, ReadOptions, StreamReadOptions, Tail } from "./reader-at.ts";
 export { PRIORITY_BACKGROUND, PRIORITY_ON_DEMAND, PRIORITY_PREFETCH } from "./reader-at.ts";

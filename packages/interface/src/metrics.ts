@@ -24,11 +24,25 @@ export interface MetricOptions {
   readonly buckets?: readonly number[] | undefined;
 }
 
+/** One series of a histogram that is kept elsewhere. */
+export interface ObservedHistogram {
+  readonly labels: MetricLabels;
+  /** Observations in each bucket (not added up), and last those above all bounds. Only ever grow. */
+  readonly counts: readonly number[];
+  /** Sum of all observations. */
+  readonly sum: number;
+}
+
 /** Where metrics are registered, once at construction. Registering a name again gives the same metric. */
 export interface Metrics {
   counter(options: MetricOptions): Counter;
   gauge(options: MetricOptions): Gauge;
   histogram(options: MetricOptions): Histogram;
+  /**
+   * Registers a histogram that is kept elsewhere, in memory that threads share: `read` is called whenever metrics are read. Optional:
+   * without it such a histogram is not shown.
+   */
+  observedHistogram?(options: MetricOptions & { readonly buckets: readonly number[] }, read: () => readonly ObservedHistogram[]): void;
 }
 
 const nothing = (): void => {};

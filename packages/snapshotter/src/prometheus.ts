@@ -1,5 +1,12 @@
-import type { Counter, Gauge, Histogram, MetricOptions, Metrics } from "@estargz/interface";
-import { collectDefaultMetrics, Counter as PromCounter, Gauge as PromGauge, Histogram as PromHistogram, Registry } from "prom-client";
+import type { Counter, Gauge, Histogram, MetricOptions, Metrics, ObservedHistogram } from "@estargz/interface";
+import {
+  collectDefaultMetrics,
+  type Metric,
+  Counter as PromCounter,
+  Gauge as PromGauge,
+  Histogram as PromHistogram,
+  Registry,
+} from "prom-client";
 
 /** Metrics that can be scraped. */
 export interface PrometheusMetrics extends Metrics {
@@ -46,5 +53,30 @@ export function createPrometheusMetrics(options: { readonly process?: boolean | 
         const histogram = new PromHistogram({ ...common(metric), ...buckets });
         return { observe: (value, labels) => histogram.observe({ ...labels }, value) };
       }),
+    observedHistogram: (metric, read) => {
+      const { name, help, buckets } = metric;
+      const get = async () => ({ name, help, type: "histogram", values: read().flatMap((series) => expand(name, buckets, series)) });
+      // What a registry needs of a metric, whatever its class.
+      registry.removeSingleMetric(name);
+      registry.registerMetric({ name, get } as unknown as Metric);
+    },
   };
+}
+
+/** The lines of one series: buckets that include those below, sum, count. */
+function expand(
+  name: string,
+  bounds: readonly number[],
+  { labels, counts, sum }: ObservedHistogram,
+): { metricName: string; labels: Record<string, string | number>; value: number }[] {
+  let below = 0;
+  const buckets = [...bounds, "+Inf"].map((le, bucket) => {
+    below += counts[bucket] ?? 0;
+    return { metricName: `${name}_bucket`, labels: { le, ...labels }, value: below };
+  });
+  return [
+    ...buckets,
+    { metricName: `${name}_sum`, labels: { ...labels }, value: sum },
+    { metricName: `${name}_count`, labels: { ...labels }, value: below },
+  ];
 }

@@ -22,7 +22,7 @@ import {
 } from "./protocol.ts";
 import type { MissRequest } from "./request-handler.ts";
 import { type SessionEvent, SessionPool } from "./session-pool.ts";
-import { type LatencyHistogram, readStatistics } from "./session-statistics.ts";
+import { type LatencyHistogram, MISS_KIND, readStatistics, SessionCounters } from "./session-statistics.ts";
 import { Errno, loadSystemCalls, type SystemCalls } from "./system-calls.ts";
 
 /** Time that reads in hand get at the end, where the kernel would not send them again. */
@@ -101,18 +101,21 @@ class DevFuse implements DevFuseDriver {
     this.#options = options;
     this.#systemCalls = systemCalls;
     this.#keeper = keeper;
-    this.#misses = new Misses({
-      retry: (key, request) => this.#pool.retry(key, request),
-      data: (key, request, bytes) => {
-        this.#pool.settled();
-        this.#reply(key, request, 0, bytes);
-        this.#forgetChanging(key, request);
+    this.#misses = new Misses(
+      {
+        retry: (key, request) => this.#pool.retry(key, request),
+        data: (key, request, bytes) => {
+          this.#pool.settled();
+          this.#reply(key, request, 0, bytes);
+          this.#forgetChanging(key, request);
+        },
+        error: (key, request, errno) => {
+          this.#pool.settled();
+          this.#reply(key, request, errno);
+        },
       },
-      error: (key, request, errno) => {
-        this.#pool.settled();
-        this.#reply(key, request, errno);
-      },
-    });
+      (milliseconds) => missCounters.count(MISS_KIND, milliseconds),
+    );
     this.#pool = SessionPool.start({
       systemCalls,
       workers: options.workers,
@@ -121,6 +124,8 @@ class DevFuse implements DevFuseDriver {
       onEvent: (event) => this.#onEvent(event),
       onFailure: options.onFailure,
     });
+    // The last place is this thread's.
+    const missCounters = new SessionCounters(this.#pool.statistics, options.workers + options.spares);
   }
 
   get connections(): DevFuseDriver["connections"] {

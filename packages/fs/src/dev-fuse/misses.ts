@@ -36,6 +36,7 @@ interface PendingMiss {
  */
 export class Misses {
   readonly #replies: MissReplies;
+  readonly #onEnd: (milliseconds: number) => void;
   readonly #isDying: (pid: number) => boolean;
   readonly #pending = new Map<string, PendingMiss>();
   readonly #interrupted = new Set<string>();
@@ -43,7 +44,9 @@ export class Misses {
   readonly #watched = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(replies: MissReplies, isDying: (pid: number) => boolean = isBeingKilled) {
+  /** @param onEnd - Told how many milliseconds each read took, whatever its end. */
+  constructor(replies: MissReplies, onEnd: (milliseconds: number) => void = () => {}, isDying: (pid: number) => boolean = isBeingKilled) {
+    this.#onEnd = onEnd;
     this.#replies = replies;
     this.#isDying = isDying;
   }
@@ -59,7 +62,9 @@ export class Misses {
     const controller = new AbortController();
     const early = this.#interrupted.delete(name);
     if (early && this.#mayEnd(request)) controller.abort(interrupted());
+    const begun = performance.now();
     const done = this.#fetch(key, request, layer, controller.signal).finally(() => {
+      this.#onEnd(performance.now() - begun);
       this.#pending.delete(name);
       this.#watched.delete(name);
     });

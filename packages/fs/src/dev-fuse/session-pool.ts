@@ -58,7 +58,7 @@ export class SessionPool {
 
   private constructor(options: SessionPoolOptions) {
     this.#options = options;
-    this.statistics = new SharedArrayBuffer(STATISTICS_BYTES * (options.workers + options.spares));
+    this.statistics = new SharedArrayBuffer(STATISTICS_BYTES * (options.workers + options.spares + 1));
   }
 
   /** Starts the workers. */

@@ -7,8 +7,16 @@ const BUCKETS = 21;
 const ERRORS = KINDS;
 const MISSES = KINDS + 1;
 const HISTOGRAMS = KINDS + 8;
-/** Words of one worker: its own, so that counting needs no lock. */
-const WORDS = HISTOGRAMS + KINDS * BUCKETS;
+const SUMS = HISTOGRAMS + KINDS * BUCKETS;
+/** Words of one thread: its own, so that counting needs no lock. */
+const WORDS = SUMS + KINDS;
+
+/** Kind of a READ that waited for its bytes, from the worker's question to the answer. No opcode has this number. */
+export const MISS_KIND: number = KINDS - 1;
+const MISS_NAME = "read_miss";
+
+/** Upper bounds of the buckets, in seconds. */
+export const LATENCY_BOUNDS: readonly number[] = Array.from({ length: BUCKETS - 1 }, (_, bucket) => 2 ** bucket / 1_000_000);
 
 /** Size of the counters of one worker, in bytes. */
 export const STATISTICS_BYTES: number = WORDS * 8;
@@ -18,6 +26,8 @@ export interface LatencyHistogram {
   /** Upper bounds in seconds; the last count is of all above. */
   readonly bounds: readonly number[];
   readonly counts: readonly number[];
+  /** Of all times, in seconds. */
+  readonly sum: number;
 }
 
 /** Counts requests in memory that the main thread reads. */
@@ -36,6 +46,7 @@ export class SessionCounters {
     const bucket = Math.min(BUCKETS - 1, 32 - Math.clz32(milliseconds * 1000));
     const at = HISTOGRAMS + kind * BUCKETS + bucket;
     words[at] = (words[at] ?? 0) + 1;
+    words[SUMS + kind] = (words[SUMS + kind] ?? 0) + milliseconds / 1000;
   }
 
   error(): void {
@@ -56,13 +67,19 @@ export function readStatistics(
   const workers = memory.byteLength / STATISTICS_BYTES;
   const all = Array.from({ length: workers }, (_, worker) => new Float64Array(memory, worker * STATISTICS_BYTES, WORDS));
   const sum = (word: number): number => all.reduce((total, words) => total + (words[word] ?? 0), 0);
-  const bounds = Array.from({ length: BUCKETS - 1 }, (_, bucket) => 2 ** bucket / 1_000_000);
   for (let kind = 0; kind < KINDS; kind += 1) {
     const count = sum(kind);
     if (count === 0) continue;
-    const name = opcodeNames[kind] ?? "other";
-    requests[name] = (requests[name] ?? 0) + count;
-    latencies[name] = { bounds, counts: Array.from({ length: BUCKETS }, (_, bucket) => sum(HISTOGRAMS + kind * BUCKETS + bucket)) };
+    const name = kind === MISS_KIND ? MISS_NAME : (opcodeNames[kind] ?? "other");
+    // A miss is counted as the READ that it is already.
+    if (kind !== MISS_KIND) requests[name] = (requests[name] ?? 0) + count;
+    const counts = Array.from({ length: BUCKETS }, (_, bucket) => sum(HISTOGRAMS + kind * BUCKETS + bucket));
+    const known = latencies[name];
+    latencies[name] = {
+      bounds: LATENCY_BOUNDS,
+      counts: counts.map((value, bucket) => value + (known?.counts[bucket] ?? 0)),
+      sum: sum(SUMS + kind) + (known?.sum ?? 0),
+    };
   }
   return { requests, misses: sum(MISSES), errors: sum(ERRORS), latencies };
 }

@@ -49,6 +49,10 @@ describe("dev-fuse driver", () => {
     const path = await driver.attach(layer);
     expect(await shell(`cat ${path}/etc/text ${path}/etc/text`)).toBe("0123456789".repeat(4000));
     expect(layer.fetches).toBe(1);
+    const { requests, latencies, misses } = driver.statistics();
+    expect(latencies["read"]?.counts.reduce((sum, count) => sum + count)).toBe(requests["read"]);
+    expect(latencies["read_miss"]?.counts.reduce((sum, count) => sum + count)).toBe(misses);
+    expect(latencies["read_miss"]?.sum).toBeGreaterThan(0);
   });
 
   it.each([0, 1, 100])("reads what the disk has to bring, many files at a time, looking %i times", async (spins) => {
