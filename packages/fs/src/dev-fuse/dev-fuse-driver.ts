@@ -28,6 +28,9 @@ import { Errno, loadSystemCalls, type SystemCalls } from "./system-calls.ts";
 /** Time that reads in hand get at the end, where the kernel would not send them again. */
 const DRAIN_MS = 10_000;
 
+/** Time after which the kernel is asked whether it still knows a layer, in milliseconds: replies of just before are taken in by then. */
+const ASK_DELAY_MS = 1000;
+
 /** A driver with more to tell than every driver has. */
 export interface DevFuseDriver extends Driver {
   readonly name: "dev-fuse";
@@ -51,8 +54,10 @@ interface Attached {
   readonly layer: DriverLayer;
   /** Where it is shown: the mount whose path is given, and the one that is exact about absent xattrs if that is another. */
   readonly connections: readonly Connection[];
-  /** Whether a former process showed it: what the kernel knows of it is not known then. */
+  /** Whether a former process showed it: how much the kernel knows of it is not counted then. */
   readonly restored: boolean;
+  /** Whether the kernel is about to be asked. */
+  asking: boolean;
   /** After detach: entries that the kernel still knows, by mount and worker. */
   lookups: Map<string, number> | undefined;
 }
@@ -213,7 +218,7 @@ class DevFuse implements DevFuseDriver {
     const connections = await Promise.all([...classes].map((each) => this.#connectionFor(each)));
     // Numbers are never used twice: what is attached later was never shown before.
     const restored = !this.#isReady && connections.some(({ takenOver }) => takenOver);
-    this.#attached.set(number, { layer, connections, restored, lookups: undefined });
+    this.#attached.set(number, { layer, connections, restored, asking: false, lookups: undefined });
     index.hold();
     const message = { number, index: index.memory, bitmap: store.bitmap, dataPath: store.dataPath };
     await Promise.all(
@@ -299,10 +304,35 @@ class DevFuse implements DevFuseDriver {
   /** A layer that is not shown any more is let go of when the kernel knows none of its inodes. */
   #forgotten(key: string, worker: number, number: number, lookups: number): void {
     const attached = this.#attached.get(number);
-    if (attached?.lookups === undefined || attached.restored) return;
+    if (attached?.lookups === undefined) return;
+    if (attached.restored) {
+      this.#askLater(number, attached);
+      return;
+    }
     attached.lookups.set(`${key} ${worker}`, lookups);
     const left = [...attached.lookups.values()].reduce((sum, count) => sum + count, 0);
     if (attached.lookups.size < this.#pool.size * attached.connections.length || left > 0) return;
+    this.#letGo(number, attached);
+  }
+
+  /** Asks the kernel whether it knows a layer's root, which it does as long as it knows anything in it. */
+  #askLater(number: number, attached: Attached): void {
+    if (attached.asking) return;
+    attached.asking = true;
+    const ask = async (): Promise<void> => {
+      // What is forgotten from here on has to be asked for again.
+      attached.asking = false;
+      for (const { fd } of attached.connections) {
+        if (this.#closing !== undefined) return;
+        const errno = await this.#systemCalls.writeLater(fd, invalidateInodeNotification(1, nodeHigh(number)));
+        if (errno !== Errno.ENOENT) return;
+      }
+      if (this.#attached.get(number) === attached) this.#letGo(number, attached);
+    };
+    setTimeout(() => void ask(), ASK_DELAY_MS).unref();
+  }
+
+  #letGo(number: number, attached: Attached): void {
     this.#attached.delete(number);
     for (const { connectionClass, passthrough } of attached.connections) {
       this.#pool.remove(connectionClass.key, number);

@@ -36,6 +36,19 @@ function heldBy(socket: string): number | undefined {
   for (const fd of answer?.descriptors ?? []) loadSystemCalls().close(fd);
   return answer?.reply.entries?.length;
 }
+
+/** Files below a folder that this process has open. */
+function heldBelow(folder: string): string[] {
+  return readdirSync("/proc/self/fd").flatMap((fd) => {
+    try {
+      const target = readlinkSync(`/proc/self/fd/${fd}`);
+      return target.startsWith(`${folder}/`) ? [target] : [];
+    } catch {
+      return [];
+    }
+  });
+}
+
 const readers = new Set<ChildProcess>();
 
 afterEach(async () => {
@@ -213,38 +226,44 @@ describe("restart", () => {
     await next.tell("unmount");
   });
 
-  it("lets go of layers that are attached and detached after it", async () => {
+  it("lets go of layers that are detached after it, whenever they were attached", async () => {
     const folder = testFolder();
     const options = { mountRoot: join(folder, "m"), stateDirectory: join(folder, "s"), workers: 2 };
     const data = join(folder, "data");
     const make = (number: number): DriverLayer => makeDriverLayer({ number, entries: files(20), directory: data });
     const first = await createDevFuseDriver(options);
     endLater(first.keeperPid ?? 0);
-    await first.attach(make(1));
+    const paths = [await first.attach(make(1)), await first.attach(make(2))];
+    for (const path of paths) await sums(path);
     await first.ready();
     await first.close({ unmount: false });
     const second = await createDevFuseDriver(options);
     try {
       expect(second.connections.map(({ takenOver }) => takenOver)).toEqual([true, true]);
-      const layer = make(1);
-      await second.attach(layer);
+      await second.attach(make(1));
+      await second.attach(make(2));
       await second.ready();
-      const held = (): string[] =>
-        readdirSync("/proc/self/fd").flatMap((fd) => {
-          try {
-            const target = readlinkSync(`/proc/self/fd/${fd}`);
-            return target.startsWith(data) ? [target] : [];
-          } catch {
-            return [];
-          }
-        });
-      for (let number = 2; number < 8; number += 1) {
-        const path = await second.attach(make(number));
-        await sums(path);
-        expect(held().length).toBeGreaterThan(0);
+      for (let number = 3; number < 8; number += 1) {
+        const later = await second.attach(make(number));
+        await sums(later);
+        expect(heldBelow(data)).not.toEqual([]);
         await second.detach(number);
       }
-      await until("no data file is open", () => held().length === 0);
+      await until("no data file is open", () => heldBelow(data).length === 0);
+      // O_DIRECT asks the daemon at each read.
+      const read = "dd iflag=direct bs=65536 count=1 status=none of=/dev/null";
+      const script = `${read} <${paths[1]}/d10/e0/file-10; exec 3<${paths[0]}/d10/e0/file-10; echo opened; read line; ${read} <&3; echo read; read line`;
+      const held = spawn("sh", ["-euc", script], { stdio: ["pipe", "pipe", "inherit"] });
+      readers.add(held);
+      await once(held.stdout, "data");
+      expect(heldBelow(data)).toEqual([join(data, "layer-2")]);
+      await Promise.all([second.detach(1), second.detach(2)]);
+      await until("no data file is open", () => heldBelow(data).length === 0);
+      // What is open stays readable.
+      const answer = once(held.stdout, "data");
+      held.stdin.write("\n");
+      expect(String((await answer)[0])).toBe("read\n");
+      expect(heldBelow(data)).toEqual([join(data, "layer-1")]);
     } finally {
       await second.close({ unmount: true });
     }
