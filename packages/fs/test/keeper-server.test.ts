@@ -15,6 +15,12 @@ it("waits while no client can be taken because no descriptor is left, and goes o
   let tries = 0;
   const systemCalls = {
     errno: () => EMFILE,
+    epollCreate: () => 4,
+    epollAdd: () => 0,
+    epollWait: (_epoll: number, ready: number[]) => {
+      ready.splice(0, ready.length, 5);
+      return 1;
+    },
     connect: () => -1,
     listen: (path: string) => {
       writeFileSync(path, "");

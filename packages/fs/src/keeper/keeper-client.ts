@@ -18,6 +18,11 @@ export interface KeeperOptions {
    * daemon would be ended together with the daemon's unit. Default true.
    */
   readonly start?: boolean | undefined;
+  /**
+   * How long a keeper that is started here goes on when its socket was removed and no daemon is connected: nobody can get back what
+   * it holds. Default 600,000.
+   */
+  readonly graceMs?: number | undefined;
 }
 
 /** A descriptor that was taken back. */
@@ -58,7 +63,7 @@ export class KeeperClient {
     let started = false;
     for (const begun = Date.now(); Date.now() - begun < START_TIMEOUT_MS; await sleep(20)) {
       if (callKeeper(this.#systemCalls, socketPath, { command: "hello" }) !== undefined) return;
-      if (this.#options.start !== false && !started) startKeeper(socketPath);
+      if (this.#options.start !== false && !started) startKeeper(socketPath, this.#options.graceMs);
       started = true;
     }
     throw new EstargzError("UNAVAILABLE", `no keeper listens on ${socketPath}: start estargz-keeper`);
@@ -146,11 +151,11 @@ export class KeeperClient {
 }
 
 /** Starts a keeper in a session of its own. */
-function startKeeper(socketPath: string): void {
+function startKeeper(socketPath: string, graceMs: number | undefined): void {
   const fromSource = import.meta.url.endsWith(".ts");
   const main = fileURLToPath(new URL(fromSource ? "./keeper-process.ts" : "./keeper-process.js", import.meta.url));
   const flags = ["--no-memory-protection-keys", "--max-semi-space-size=1", ...(fromSource ? ["--conditions=@estargz/source"] : [])];
-  const child = spawn(process.execPath, [...flags, main, socketPath], {
+  const child = spawn(process.execPath, [...flags, main, socketPath, ...(graceMs === undefined ? [] : [String(graceMs / 1000)])], {
     detached: true,
     stdio: "ignore",
     env: { PATH: process.env["PATH"] },

@@ -1,4 +1,4 @@
-import { chmodSync, renameSync } from "node:fs";
+import { chmodSync, renameSync, statSync } from "node:fs";
 import { Errno, type SystemCalls } from "../dev-fuse/system-calls.ts";
 import { callKeeper, receiveMessage } from "./keeper-call.ts";
 import { encodeMessage, KEEPER_PROTOCOL, type KeeperReply, type KeeperRequest, MAX_KEPT } from "./keeper-protocol.ts";
@@ -10,7 +10,18 @@ const MAX_WATCHERS = 16;
 
 /** Time after which a failed accept is tried again, in milliseconds. */
 const ACCEPT_PAUSE_MS = 50;
+/** Default of `graceMs`, in milliseconds. */
+const KEEPER_GRACE_MS = 600_000;
 const pause = new Int32Array(new SharedArrayBuffer(4));
+
+/** Options of {@link KeeperServer.listen}. */
+export interface KeeperServerOptions {
+  /**
+   * How long nobody can have reached this keeper (its socket is not at its path any more, and no daemon is connected) before it ends,
+   * with all it holds. Default 600,000.
+   */
+  readonly graceMs?: number | undefined;
+}
 
 interface Kept {
   readonly fd: number;
@@ -26,10 +37,20 @@ export class KeeperServer {
   readonly #kept = new Map<string, Kept>();
   readonly #watchers: number[] = [];
   readonly #socket: number;
+  readonly #socketPath: string;
+  readonly #graceMs: number;
+  readonly #epoll: number;
+  /** Number of the socket's file. */
+  #file: number | undefined;
+  #forsakenSinceMs: number | undefined;
 
-  private constructor(systemCalls: SystemCalls, socket: number) {
+  private constructor(systemCalls: SystemCalls, socket: number, socketPath: string, graceMs: number) {
     this.#systemCalls = systemCalls;
     this.#socket = socket;
+    this.#socketPath = socketPath;
+    this.#graceMs = graceMs;
+    this.#epoll = systemCalls.epollCreate();
+    systemCalls.epollAdd(this.#epoll, socket, false);
   }
 
   /**
@@ -37,13 +58,13 @@ export class KeeperServer {
    *
    * @throws Error when the path cannot be listened on.
    */
-  static listen(systemCalls: SystemCalls, socketPath: string): KeeperServer {
+  static listen(systemCalls: SystemCalls, socketPath: string, options: KeeperServerOptions = {}): KeeperServer {
     const former = callKeeper(systemCalls, socketPath, { command: "list" });
     const temporary = `${socketPath}.${process.pid}`;
     const socket = systemCalls.listen(temporary);
     if (socket < 0) throw new Error(`cannot listen on ${temporary} (errno ${systemCalls.errno()})`);
     chmodSync(temporary, 0o600);
-    const server = new KeeperServer(systemCalls, socket);
+    const server = new KeeperServer(systemCalls, socket, socketPath, options.graceMs ?? KEEPER_GRACE_MS);
     former?.reply.entries?.forEach(({ name, note }, i) => {
       const fd = former.descriptors[i];
       if (fd !== undefined) server.#kept.set(name, { fd, note });
@@ -51,6 +72,7 @@ export class KeeperServer {
     // From here on clients reach this keeper. What the former one was given meanwhile is fetched once more.
     if (former === undefined) renameSync(temporary, socketPath);
     else server.#replace(socketPath, temporary);
+    server.#file = fileNumber(socketPath);
     return server;
   }
 
@@ -73,19 +95,45 @@ export class KeeperServer {
     });
   }
 
-  /** Serves one client after the other until a successor stops it. */
+  /** Serves one client after the other until a successor stops it, or nobody can reach it any more. */
   run(): void {
-    for (;;) {
-      const client = this.#systemCalls.accept(this.#socket, CLIENT_TIMEOUT_MS);
-      if (client < 0) {
-        // No descriptor is left, or no memory: asking again at once would only take a whole processor.
-        if (this.#systemCalls.errno() !== Errno.EINTR) Atomics.wait(pause, 0, 0, ACCEPT_PAUSE_MS);
-        continue;
-      }
-      const outcome = this.#serve(client);
-      if (outcome !== "watching") this.#systemCalls.close(client);
-      if (outcome === "stop") return;
+    const ready: number[] = [];
+    while (!this.#isForsaken()) {
+      this.#systemCalls.epollWait(this.#epoll, ready, Math.max(10, Math.ceil(this.#graceMs / 4)));
+      for (const fd of ready) if (fd !== this.#socket) this.#leaveWatcher(fd);
+      if (ready.includes(this.#socket) && this.#serveNext() === "stop") return;
     }
+  }
+
+  #serveNext(): "done" | "stop" {
+    const client = this.#systemCalls.accept(this.#socket, CLIENT_TIMEOUT_MS);
+    if (client < 0) {
+      // No descriptor is left, or no memory: asking again at once would only take a whole processor.
+      if (this.#systemCalls.errno() !== Errno.EINTR) Atomics.wait(pause, 0, 0, ACCEPT_PAUSE_MS);
+      return "done";
+    }
+    const outcome = this.#serve(client);
+    if (outcome === "watching") this.#systemCalls.epollAdd(this.#epoll, client, false);
+    else this.#systemCalls.close(client);
+    return outcome === "stop" ? "stop" : "done";
+  }
+
+  /** A watching connection says something only by its end. */
+  #leaveWatcher(fd: number): void {
+    const at = this.#watchers.indexOf(fd);
+    if (at < 0) return;
+    this.#watchers.splice(at, 1);
+    this.#systemCalls.close(fd);
+  }
+
+  /** Whether no daemon was connected, and none could connect, for the whole grace time. */
+  #isForsaken(): boolean {
+    if (this.#watchers.length > 0 || (this.#file !== undefined && fileNumber(this.#socketPath) === this.#file)) {
+      this.#forsakenSinceMs = undefined;
+      return false;
+    }
+    this.#forsakenSinceMs ??= performance.now();
+    return performance.now() - this.#forsakenSinceMs >= this.#graceMs;
   }
 
   #serve(client: number): "done" | "watching" | "stop" {
@@ -149,5 +197,13 @@ export class KeeperServer {
     if (kept === undefined) return;
     this.#kept.delete(name);
     this.#systemCalls.close(kept.fd);
+  }
+}
+
+function fileNumber(path: string): number | undefined {
+  try {
+    return statSync(path).ino;
+  } catch {
+    return undefined;
   }
 }
