@@ -3,6 +3,7 @@ import { EstargzError, isEstargzError } from "@estargz/interface";
 import { checkConfig, defaultConfigToml, notifySystemd, type SnapshotterConfig, startSnapshotter } from "@estargz/snapshotter";
 import { Command } from "commander";
 import { destination, pino } from "pino";
+import { startTracing } from "./tracing.ts";
 
 const DEFAULT_ADDRESS = "/run/estargz-snapshotter/estargz-snapshotter.sock";
 const DEFAULT_ROOT = "/var/lib/estargz-snapshotter";
@@ -43,7 +44,9 @@ async function serve(options: ServeOptions): Promise<void> {
   const level = options.logLevel ?? (config.debug ? "debug" : config.log.level);
   const logger = pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination({ fd: 2, sync: true }));
   for (const note of notes) logger.warn({}, `configuration: ${note}`);
-  const daemon = await startSnapshotter({ address: options.address, root: options.root, config, logger });
+  const tracing = config.tracing.endpoint === "" ? undefined : await startTracing(config.tracing.endpoint);
+  const { tracer } = tracing ?? {};
+  const daemon = await startSnapshotter({ address: options.address, root: options.root, config, logger, tracer });
   logger.info({ address: daemon.address, root: options.root, metrics: daemon.metricsAddress, pid: process.pid }, "serving snapshots");
   await notifySystemd("READY=1");
   let ending = false;
@@ -53,6 +56,7 @@ async function serve(options: ServeOptions): Promise<void> {
     logger.info({ reason }, "ending");
     void notifySystemd("STOPPING=1")
       .then(() => daemon.close(options))
+      .then(() => tracing?.close())
       .then(
         () => process.exit(reason === FAILURE ? 1 : 0),
         (error: unknown) => {

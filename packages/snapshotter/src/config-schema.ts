@@ -236,6 +236,16 @@ const configSchema = z.object({
     "filling layers",
   ),
   log: table({ level: key(z.enum(["debug", "info", "warn", "error"]), "info", "least severe level that is logged") }, "logging"),
+  tracing: table(
+    {
+      endpoint: key(
+        text,
+        "",
+        "OTLP collector (HTTP) that gets spans of Prepare up to the first byte, like http://127.0.0.1:4318; empty: none",
+      ),
+    },
+    "OpenTelemetry traces",
+  ),
 });
 
 /** Every key of the configuration file, with its schema. */

@@ -42,6 +42,7 @@ export interface SnapshotterConfig {
   readonly cache: { readonly max_bytes: number };
   readonly fill: { readonly background: "full" | "idle" | "off" };
   readonly log: { readonly level: "debug" | "info" | "warn" | "error" };
+  readonly tracing: { readonly endpoint: string };
 }
 
 /** Credentials as they are written in the configuration. */

@@ -6,6 +6,7 @@ import { createLayerFileSystem, type LayerFileSystemOptions, type LocalLayerFile
 import type { LayerLocation, Logger } from "@estargz/interface";
 import { EstargzError, noLogger } from "@estargz/interface";
 import { createRegistryClient, fetchExternalToc, type RegistryClient } from "@estargz/registry";
+import type { Tracer } from "@opentelemetry/api";
 import { type AccessRecord, recordAccess } from "./access-record.ts";
 import { type AdminServer, serveAdmin } from "./admin-server.ts";
 import { parseConfig } from "./config.ts";
@@ -20,6 +21,7 @@ import { createPrometheusMetrics, type PrometheusMetrics } from "./prometheus.ts
 import { rehearse } from "./rehearsal.ts";
 import { snapshotsRoutes } from "./service.ts";
 import { registerMetrics } from "./snapshotter-metrics.ts";
+import { SnapshotterTracing } from "./tracing.ts";
 
 /** Options of {@link startSnapshotter}. */
 export interface StartSnapshotterOptions {
@@ -30,6 +32,8 @@ export interface StartSnapshotterOptions {
   /** Default: every default, see {@link defaultConfigToml}. */
   readonly config?: SnapshotterConfig | undefined;
   readonly logger?: Logger | undefined;
+  /** Makes spans of Prepare up to the first byte. Default: the provider that is registered with `@opentelemetry/api`, if any. */
+  readonly tracer?: Tracer | undefined;
 }
 
 /** A running snapshotter. */
@@ -141,9 +145,10 @@ class Daemon implements SnapshotterDaemon {
     });
     const client = this.#client;
     const access = accessOf(client);
+    const tracing = new SnapshotterTracing(options.tracer);
     const layers = await createLayerFileSystem({
       ...fileSystemOptions(options, config, (error) => this.#onFailure(error, logger)),
-      source: access.source,
+      source: tracing.traced(access.source),
       externalToc: (location) => externalToc(client, location),
       metrics,
     });
@@ -152,6 +157,7 @@ class Daemon implements SnapshotterDaemon {
       root: join(options.root, "snapshotter"),
       layers,
       access,
+      tracing,
       policy: {
         attachTimeoutMs: config.snapshotter.attach_timeout_sec * 1000,
         allowNoVerification: config.allow_no_verification,

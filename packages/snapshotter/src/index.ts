@@ -47,3 +47,4 @@ export type { FallbackNote, NewSnapshot, RemoteLayer, SnapshotStore, StoreCommit
 export type { SqliteStoreOptions } from "./sqlite-store.ts";
 export { openSqliteStore } from "./sqlite-store.ts";
 export { notifySystemd } from "./systemd.ts";
+export { SnapshotterTracing, type SpanRequest } from "./tracing.ts";

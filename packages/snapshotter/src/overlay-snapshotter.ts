@@ -28,6 +28,7 @@ import { SnapshotDirectories } from "./snapshot-directories.ts";
 import type { FallbackNote, SnapshotStore, StoredSnapshot } from "./snapshot-store.ts";
 import { registerMetrics, type SnapshotterMetrics } from "./snapshotter-metrics.ts";
 import { openSqliteStore } from "./sqlite-store.ts";
+import { SnapshotterTracing } from "./tracing.ts";
 
 /** Options of {@link createOverlaySnapshotter}. */
 export interface OverlaySnapshotterOptions {
@@ -54,6 +55,8 @@ export interface OverlaySnapshotterOptions {
   readonly mountOptions?: readonly string[] | undefined;
   readonly logger?: Logger | undefined;
   readonly metrics?: Metrics | undefined;
+  /** Spans of Prepare. Default: those of the provider that is registered with `@opentelemetry/api`, if any. */
+  readonly tracing?: SnapshotterTracing | undefined;
   readonly clock?: Clock | undefined;
   /** Called before every write to disk; for tests of crashes. */
   readonly beforeWrite?: ((what: string) => void) | undefined;
@@ -106,6 +109,7 @@ class Overlay implements OverlaySnapshotter {
       metrics: this.#metrics,
       policy: options.policy ?? {},
       reserveId: () => this.#reserveId(),
+      tracing: options.tracing ?? new SnapshotterTracing(),
     });
     const owners = options.layers.list().map((layer) => Number(layer.owner));
     const stored = this.#store.all().map((snapshot) => snapshot.id);
@@ -125,7 +129,7 @@ class Overlay implements OverlaySnapshotter {
     if (request.labels?.[LABEL_SNAPSHOT_REF] !== undefined) {
       this.#needCommitted(request.parent);
       this.#needFree(request.key);
-      fallback = await this.#remote.prepare(request, options.signal);
+      fallback = await this.#remote.prepare(request, options);
       if (fallback === undefined) {
         this.#changed();
         throw new EstargzError("ALREADY_EXISTS", `target snapshot ${request.labels[LABEL_SNAPSHOT_REF]} is shown lazily`);
@@ -233,7 +237,7 @@ class Overlay implements OverlaySnapshotter {
     const attached = this.#options.layers.get(String(snapshot.id));
     if (attached !== undefined) return this.#lowerPath(attached, kind);
     try {
-      await this.#remote.attach(snapshot.id, snapshot.remote, signal);
+      await this.#remote.attach(snapshot.id, snapshot.remote, { signal });
     } catch (error) {
       if (signal?.aborted === true) throw error;
       const why = error instanceof Error ? error.message : String(error);
@@ -348,7 +352,7 @@ class Overlay implements OverlaySnapshotter {
       await restoreLayers({
         snapshots: this.#store.all(),
         layers: this.#options.layers,
-        attach: (id, remote) => this.#remote.attach(id, remote, undefined),
+        attach: (id, remote) => this.#remote.attach(id, remote),
         logger: this.#logger,
         restored: this.#metrics.restored,
       });

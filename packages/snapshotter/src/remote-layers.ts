@@ -1,12 +1,14 @@
 import type { LayerFileSystem, LayerLocation, Logger } from "@estargz/interface";
 import { EstargzError, isEstargzError } from "@estargz/interface";
+import { type Attributes, type Context, trace } from "@opentelemetry/api";
 import type { AccessRecord } from "./access-record.ts";
 import { fallbackFromError, fallbackNote } from "./fallback.ts";
 import { LABEL_SNAPSHOT_REF, type LayerLabels, parseLayerLabels, repositoryOf } from "./labels.ts";
 import { LayerHints } from "./layer-hints.ts";
-import type { CreateRequest, Labels } from "./snapshot.ts";
+import type { CallOptions, CreateRequest, Labels } from "./snapshot.ts";
 import type { FallbackNote, RemoteLayer, SnapshotStore, StoredSnapshot } from "./snapshot-store.ts";
 import type { SnapshotterMetrics } from "./snapshotter-metrics.ts";
+import { noTrace, type SnapshotterTracing } from "./tracing.ts";
 
 /** How layers may be shown. */
 export interface RemoteLayerPolicy {
@@ -29,6 +31,13 @@ export interface RemoteLayersOptions {
   readonly metrics: SnapshotterMetrics;
   readonly policy: RemoteLayerPolicy;
   readonly reserveId: () => number;
+  readonly tracing: SnapshotterTracing;
+}
+
+/** A call with the trace that it is a part of. */
+interface TracedCall {
+  readonly signal: AbortSignal | undefined;
+  readonly trace: Context;
 }
 
 const MAX_LOGGED = 4096;
@@ -51,11 +60,22 @@ export class RemoteLayers {
    *
    * @returns `undefined` when a committed snapshot of the chain ID is there now, else why not.
    */
-  async prepare(request: CreateRequest, signal: AbortSignal | undefined): Promise<FallbackNote | undefined> {
+  prepare(request: CreateRequest, options: CallOptions): Promise<FallbackNote | undefined> {
     const labels = request.labels ?? {};
     const ref = labels[LABEL_SNAPSHOT_REF] ?? "";
+    const attributes = { "estargz.snapshot.key": request.key, "estargz.snapshot.ref": ref };
+    const wanted = { name: "prepare", parent: options.trace ?? noTrace(), server: true, attributes };
+    return this.#options.tracing.span(wanted, async (span, inside) => {
+      const note = await this.#prepareAndCount(ref, request, labels, { signal: options.signal, trace: inside });
+      span.setAttribute("estargz.lazy", note === undefined);
+      if (note !== undefined) span.setAttribute("estargz.fallback.code", note.code);
+      return note;
+    });
+  }
+
+  async #prepareAndCount(ref: string, request: CreateRequest, labels: Labels, call: TracedCall): Promise<FallbackNote | undefined> {
     const started = performance.now();
-    const note = await this.#serialised(`${ref} ${request.parent}`, () => this.#prepare(ref, request, labels, signal));
+    const note = await this.#serialised(`${ref} ${request.parent}`, () => this.#prepare(ref, request, labels, call));
     if (note === undefined) {
       this.#options.metrics.remoteLayers.add(1);
       this.#options.metrics.referenceMountMilliseconds.observe(performance.now() - started, { operation_type: "mount" });
@@ -75,9 +95,11 @@ export class RemoteLayers {
     }
   }
 
-  async #prepare(ref: string, request: CreateRequest, labels: Labels, signal: AbortSignal | undefined): Promise<FallbackNote | undefined> {
+  async #prepare(ref: string, request: CreateRequest, labels: Labels, call: TracedCall): Promise<FallbackNote | undefined> {
+    const { signal } = call;
     try {
       const layer = parseLayerLabels(labels);
+      describe(call.trace, layer);
       if (layer === undefined) return fallbackNote("NO_IMAGE_LABELS", "the labels do not say which image and layer this is");
       const { policy } = this.#options;
       const allowUnverified = policy.disableVerification === true || (policy.allowNoVerification === true && layer.skipVerify);
@@ -88,7 +110,7 @@ export class RemoteLayers {
       // In a moment: this layer's own request goes first.
       setImmediate(() => this.#hints.mention(layer.location, layer.neighbours, prefetchBytes));
       const deadline = AbortSignal.timeout(policy.attachTimeoutMs ?? 30_000);
-      const bounded = signal === undefined ? deadline : AbortSignal.any([signal, deadline]);
+      const bounded = { signal: signal === undefined ? deadline : AbortSignal.any([signal, deadline]), trace: call.trace };
       const existing = this.#options.store.findRemote(ref, request.parent);
       const remote: RemoteLayer = {
         ref,
@@ -107,33 +129,33 @@ export class RemoteLayers {
   }
 
   /** The chain ID is there already: is it the same content, and may this image see it? */
-  async #join(existing: StoredSnapshot, wanted: RemoteLayer, signal: AbortSignal): Promise<FallbackNote | undefined> {
+  async #join(existing: StoredSnapshot, wanted: RemoteLayer, call: TracedCall): Promise<FallbackNote | undefined> {
     const held = existing.remote ?? wanted;
     const sameContent = held.layerDigest === wanted.layerDigest && held.tocDigest === wanted.tocDigest;
     const known = this.#knows(held, wanted.locations);
     if (!sameContent || (wanted.tocDigest === undefined && !known)) {
       return fallbackNote("TARGET_CONFLICT", `${wanted.ref} is held by another image with other content`);
     }
-    if (!known) await this.#prove(wanted, signal);
+    if (!known) await this.#prove(wanted, call);
     const locations = mergeLocations(held.locations, wanted.locations);
     if (locations.length > held.locations.length) this.#options.store.setLocations(existing.id, locations);
     if (locations.length > held.locations.length || this.#options.layers.get(String(existing.id)) === undefined) {
-      await this.attach(existing.id, { ...held, locations }, signal);
+      await this.attach(existing.id, { ...held, locations }, call);
     }
     return undefined;
   }
 
-  async #attachNew(remote: RemoteLayer, request: CreateRequest, labels: Labels, signal: AbortSignal): Promise<void> {
+  async #attachNew(remote: RemoteLayer, request: CreateRequest, labels: Labels, call: TracedCall): Promise<void> {
     const { layers, store, reserveId } = this.#options;
     const id = reserveId();
     this.#attaching.add(id);
     const held = store.findLayer(remote.layerDigest);
     const known = held.some((snapshot) => this.#knows(snapshot.remote, remote.locations));
     try {
-      await this.attach(id, remote, signal);
+      await this.attach(id, remote, call);
       // Where others hold the layer, or nothing was read for it, it was local: its own repository has to show that it has it.
       const wasLocal = held.length > 0 || !remote.locations.every((location) => this.#options.access?.hasRead(location) ?? true);
-      if (!known && wasLocal) await this.#prove(remote, signal);
+      if (!known && wasLocal) await this.#prove(remote, call);
       store.create({
         id,
         name: store.has(remote.ref) ? `${remote.ref}@${id}` : remote.ref,
@@ -142,6 +164,7 @@ export class RemoteLayers {
         labels,
         remote,
       });
+      this.#options.tracing.shown(remote.layerDigest, call.trace);
     } catch (error) {
       await layers.detach(String(id)).catch(() => {});
       if (isEstargzError(error, "ALREADY_EXISTS") && store.findRemote(remote.ref, request.parent) !== undefined) return;
@@ -163,28 +186,31 @@ export class RemoteLayers {
   }
 
   /** Has an image's repository show that it has the layer. Unverified layers are never shared, so nothing is to be shown. */
-  async #prove(remote: RemoteLayer, signal: AbortSignal): Promise<void> {
+  async #prove(remote: RemoteLayer, call: TracedCall): Promise<void> {
     const { access } = this.#options;
     const { tocDigest } = remote;
     if (access === undefined || tocDigest === undefined) return;
-    await Promise.all(remote.locations.map((location) => access.prove(location, tocDigest, { signal })));
+    const { signal, trace: parent } = call;
+    await this.#options.tracing.span({ name: "prove", parent, attributes: layerAttributes(remote) }, () =>
+      Promise.all(remote.locations.map((location) => access.prove(location, tocDigest, { signal }))),
+    );
   }
 
   /** Shows a layer for a snapshot id; also after a restart. */
-  async attach(id: number, remote: RemoteLayer, signal: AbortSignal | undefined): Promise<void> {
-    const { layers, policy } = this.#options;
+  async attach(id: number, remote: RemoteLayer, call: CallOptions = {}): Promise<void> {
+    const { layers, policy, tracing } = this.#options;
     if (remote.tocDigest === undefined && policy.disableVerification !== true && policy.allowNoVerification !== true) {
       throw new EstargzError("UNVERIFIED", `layer ${remote.layerDigest} was shown without verification, which is not allowed any more`);
     }
-    await layers.attach(
-      {
-        owner: String(id),
-        locations: remote.locations,
-        tocDigest: remote.tocDigest,
-        ...(remote.tocDigest === undefined ? { allowUnverified: true } : {}),
-        prefetchBytes: remote.prefetchBytes,
-      },
-      { signal },
+    const request = {
+      owner: String(id),
+      locations: remote.locations,
+      tocDigest: remote.tocDigest,
+      ...(remote.tocDigest === undefined ? { allowUnverified: true } : {}),
+      prefetchBytes: remote.prefetchBytes,
+    };
+    await tracing.span({ name: "open", parent: call.trace ?? noTrace(), attributes: layerAttributes(remote) }, () =>
+      layers.attach(request, { signal: call.signal }),
     );
   }
 
@@ -207,6 +233,17 @@ export class RemoteLayers {
       `layer is not lazy, containerd pulls it in full: ${note.message}`,
     );
   }
+}
+
+function layerAttributes({ layerDigest, locations }: RemoteLayer): Attributes {
+  return { "estargz.layer.digest": layerDigest, "estargz.reference": locations.map(({ reference }) => reference).join(" ") };
+}
+
+/** Tells the span of a Prepare which layer it is about. */
+function describe(inside: Context, layer: LayerLabels | undefined): void {
+  if (layer === undefined) return;
+  const { reference, descriptor } = layer.location;
+  trace.getSpan(inside)?.setAttributes({ "estargz.reference": reference, "estargz.layer.digest": descriptor.digest });
 }
 
 function safeLabels(labels: Labels): LayerLabels | undefined {

@@ -3,11 +3,13 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
 import type { Logger } from "@estargz/interface";
 import { isEstargzError, noLogger } from "@estargz/interface";
+import { type Context, propagation } from "@opentelemetry/api";
 import { type Info, InfoSchema, Snapshots } from "./gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import { MountSchema, type Mount as WireMount } from "./gen/containerd/types/mount_pb.ts";
 import { toConnectError } from "./grpc-status.ts";
 import type { Mount, SnapshotInfo, SnapshotKind, Snapshotter } from "./snapshot.ts";
 import type { SnapshotterMetrics } from "./snapshotter-metrics.ts";
+import { noTrace } from "./tracing.ts";
 
 /** Options of {@link snapshotsRoutes}. */
 export interface SnapshotsServiceOptions {
@@ -32,6 +34,14 @@ function wireInfo(info: SnapshotInfo): Info {
 
 function wireMounts(mounts: readonly Mount[]): WireMount[] {
   return mounts.map((mount) => create(MountSchema, { type: mount.type, source: mount.source, options: [...mount.options] }));
+}
+
+/** The trace that a caller says it is in: containerd does, when its own tracing is on. */
+function traceOf({ requestHeader }: HandlerContext): Context {
+  return propagation.extract(noTrace(), requestHeader, {
+    get: (headers, key) => headers.get(key) ?? undefined,
+    keys: (headers) => [...headers.keys()],
+  });
 }
 
 /** Outcomes that are part of the protocol and not worth a log line. */
@@ -62,7 +72,7 @@ export function snapshotsRoutes(snapshotter: Snapshotter, options: SnapshotsServ
     router.service(Snapshots, {
       prepare: (request, context) =>
         call("prepare", request.key, context, async () => ({
-          mounts: wireMounts(await snapshotter.prepare(request, { signal: context.signal })),
+          mounts: wireMounts(await snapshotter.prepare(request, { signal: context.signal, trace: traceOf(context) })),
         })),
       view: (request, context) =>
         call("view", request.key, context, async () => ({

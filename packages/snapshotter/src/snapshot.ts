@@ -1,3 +1,5 @@
+import type { Context } from "@opentelemetry/api";
+
 /**
  * What a snapshot is, in containerd's terms.
  *
@@ -40,6 +42,8 @@ export interface Mount {
 /** Options that every call takes. */
 export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
+  /** The trace that the call belongs to. Default: the active one. */
+  readonly trace?: Context | undefined;
 }
 
 /** What `prepare` and `view` take. */

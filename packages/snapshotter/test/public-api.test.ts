@@ -3,6 +3,7 @@ import * as api from "../src/index.ts";
 
 it("exports these names and no others", () => {
   expect(Object.keys(api).toSorted()).toEqual([
+    "SnapshotterTracing",
     "checkConfig",
     "connectSnapshotter",
     "createCriKeychain",
