@@ -183,10 +183,16 @@ describe("what stands around the entries", () => {
     ["another version", '{"version":1,"entries":[],"version":2}'],
     ["a key that others take for the version", '{"version":1,"entries":[],"Version":1}'],
     ["a second list", '{"version":1,"entries":[{"name":"a","type":"dir"}],"entries":[]}'],
+    ["a second list in front of the version", '{"entries":[{"name":"a","type":"dir"}],"x":["entries"],"entries":[],"version":1}'],
     ["a key that others take for a second list", '{"version":1,"entries":[],"ENTRIES":[]}'],
     ["more behind the end", '{"version":1,"entries":[]}x'],
   ])("%s is refused", (_name, text) => {
     expect(tableOf(encoder.encode(text))).toBe("INVALID_TOC");
+  });
+
+  it("a list that stands in front of the version is read, whatever is named like it further inside", () => {
+    const inside = '"x":{"entries":[{"entries":"\\"entries\\":"}]},"y":"entries"';
+    expect(tableOf(encoder.encode(`{${inside},"entries":[{"name":"a","type":"dir"}],"version":1}`))).toMatchObject([{ path: "a" }]);
   });
 
   it("tables grow with TOCs that have shorter entries than are expected", () => {

@@ -1,3 +1,5 @@
+import { hasBytesAt } from "../bytes.ts";
+
 // What a JSON text is made of, looked at as bytes (RFC 8259).
 export const QUOTE = 0x22;
 export const COLON = 0x3a;
@@ -5,6 +7,7 @@ export const COMMA = 0x2c;
 export const OPEN_BRACE = 0x7b;
 export const CLOSE_BRACE = 0x7d;
 export const CLOSE_BRACKET = 0x5d;
+const OPEN_BRACKET = 0x5b;
 export const DIGIT_0 = 0x30;
 const BACKSLASH = 0x5c;
 
@@ -42,6 +45,31 @@ export function sameBytes(view: DataView, a: number, b: number, length: number):
   return true;
 }
 
+/** The quote that ends the string whose first character is at `at`; the end of the bytes if there is none. */
+function endOfString(bytes: Uint8Array, at: number): number {
+  let end = endOfPlain(bytes, at);
+  while (end < bytes.length && bytes[end] !== QUOTE) end = endOfPlain(bytes, end + (bytes[end] === BACKSLASH ? 2 : 1));
+  return Math.min(end, bytes.length);
+}
+
+/** How often an object has a key, written without escapes; not looking into its values. */
+export function countKey(bytes: Uint8Array, key: Uint8Array): number {
+  let depth = 0;
+  let count = 0;
+  for (let at = 0; at < bytes.length; at += 1) {
+    const byte = bytes[at];
+    if (byte === OPEN_BRACE || byte === OPEN_BRACKET) depth += 1;
+    else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) depth -= 1;
+    else if (byte === QUOTE) {
+      const end = endOfString(bytes, at + 1);
+      const isKey = depth === 1 && end - at - 1 === key.length && hasBytesAt(bytes, at + 1, key);
+      if (isKey && bytes[skipBlank(bytes, end + 1)] === COLON) count += 1;
+      at = end;
+    }
+  }
+  return count;
+}
+
 /** Where the object that starts at `at` ends, if it is one: after its last brace. -1 if it has none. */
 export function endOfObject(bytes: Uint8Array, start: number): number {
   let depth = 0;
@@ -51,12 +79,7 @@ export function endOfObject(bytes: Uint8Array, start: number): number {
     else if (byte === CLOSE_BRACE) {
       depth -= 1;
       if (depth === 0) return at + 1;
-    } else if (byte === QUOTE) {
-      for (at = endOfPlain(bytes, at + 1); bytes[at] !== QUOTE; at = endOfPlain(bytes, at)) {
-        if (at >= bytes.length) return -1;
-        at += bytes[at] === BACKSLASH ? 2 : 1;
-      }
-    }
+    } else if (byte === QUOTE) at = endOfString(bytes, at + 1);
   }
   return -1;
 }

@@ -1,9 +1,10 @@
 import { EstargzError } from "@estargz/interface";
 import { runtime } from "#runtime";
+import { asciiBytes } from "../bytes.ts";
 import type { DigestTexts } from "./digest-texts.ts";
 import type { RawTocEntry } from "./entry-fields.ts";
 import { EntryScanner } from "./entry-scanner.ts";
-import { CLOSE_BRACKET, COMMA, endOfObject, OPEN_BRACE, skipBlank } from "./json-bytes.ts";
+import { CLOSE_BRACKET, COMMA, countKey, endOfObject, OPEN_BRACE, skipBlank } from "./json-bytes.ts";
 import { readRawEntry } from "./raw-entry.ts";
 import { TocFields } from "./toc-fields.ts";
 
@@ -28,6 +29,7 @@ export function parseTocJson(bytes: Uint8Array, digests: DigestTexts, onEntry: (
   if (start === undefined) {
     const toc = parse(decode(bytes, 0, bytes.length));
     checkOuter(toc);
+    if (countKey(bytes, ENTRIES) > 1) throw invalid("it has entries twice");
     for (const entry of toc.entries) takeRaw(entry);
     return;
   }
@@ -74,6 +76,7 @@ function parse(text: string): unknown {
   }
 }
 
+const ENTRIES = asciiBytes("entries");
 const SEEN = "seen";
 
 /** Checks what follows the entries. Entries for a second time would replace the first ones, for readers who take the last of a key. */
