@@ -19,6 +19,7 @@ export type { FetchCause } from "./fill/transfer-run.ts";
 export type { FuseNativeDriverOptions } from "./fuse-native/fuse-native-driver.ts";
 export { createFuseNativeDriver } from "./fuse-native/fuse-native-driver.ts";
 export type { KeeperOptions } from "./keeper/keeper-client.ts";
+export type { LayerEventListener, LayerFileSystemEvent, LayerIdentity } from "./layer-events.ts";
 export { createLayerFileSystem } from "./layer-file-system.ts";
 export type { LayerFileSystemOptions } from "./layer-file-system-options.ts";
 export { LayerIndex } from "./layer-index.ts";

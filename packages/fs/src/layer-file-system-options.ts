@@ -3,6 +3,7 @@ import type { Digest, LayerLocation, LayerSource, Logger, Metrics } from "@estar
 import type { DevFuseDriverOptions } from "./dev-fuse/dev-fuse-options.ts";
 import type { Driver } from "./driver.ts";
 import type { FillOptions } from "./fill/options.ts";
+import type { LayerEventListener } from "./layer-events.ts";
 
 /** Options of `createLayerFileSystem`. */
 export interface LayerFileSystemOptions extends FillOptions {
@@ -33,6 +34,10 @@ export interface LayerFileSystemOptions extends FillOptions {
   readonly recordedOrder?:
     | ((layer: { readonly layerDigest: Digest; readonly tocDigest: Digest }) => readonly string[] | undefined)
     | undefined;
+  /** Gets events: coverage of layers, sources that stop and begin to answer, a store that takes no bytes. Default none. */
+  readonly onEvent?: LayerEventListener | undefined;
+  /** Milliseconds between two `coverage` events of a layer. Default 1,000. */
+  readonly coverageIntervalMs?: number | undefined;
   readonly logger?: Logger | undefined;
   readonly metrics?: Metrics | undefined;
 }

@@ -21,6 +21,7 @@ import { LayerFill } from "./fill/layer-fill.ts";
 import { fillSettings } from "./fill/options.ts";
 import { FillScheduler } from "./fill/scheduler.ts";
 import { HeldLayer } from "./held-layer.ts";
+import { createLayerEvents, type LayerEvents } from "./layer-events.ts";
 import type { LayerFileSystemOptions } from "./layer-file-system-options.ts";
 import type { LayerIndex } from "./layer-index.ts";
 import type { LayerFileSystemStatistics, LocalLayerFileSystem } from "./local-layer-file-system.ts";
@@ -64,6 +65,7 @@ class LocalFiles implements LocalLayerFileSystem {
   readonly #digests: DigestTable = createDigestTable();
   readonly #scheduler: FillScheduler;
   readonly #budget: DiskBudget;
+  readonly #events: LayerEvents;
   /** Known layers by key. */
   readonly #layers = new Map<string, HeldLayer>();
   readonly #owners = new Map<string, HeldLayer>();
@@ -83,6 +85,12 @@ class LocalFiles implements LocalLayerFileSystem {
     this.driver = driver;
     observeDriver(driver, options.metrics);
     this.#opener = startLayerOpener({ idleMs: settings.threadIdleMs, limits: options.layerLimits });
+    this.#events = createLayerEvents({
+      listener: options.onEvent,
+      intervalMs: options.coverageIntervalMs ?? 1000,
+      layers: () => this.#layers.values(),
+      logger: this.#logger,
+    });
     this.#scheduler = new FillScheduler(
       {
         settings,
@@ -90,6 +98,8 @@ class LocalFiles implements LocalLayerFileSystem {
         digests: this.#digests,
         reserve: (bytes, mayTake) => this.#budget.reserve(bytes, mayTake),
         metrics: options.metrics,
+        onSourceState: (layer, reachable, code) => this.#events.onSourceState(layer.store.id, reachable, code),
+        onStoreState: (usable, code, directory) => this.#events.onStoreState(usable, code, directory),
       },
       (onResults, onFailure, isBusy) =>
         startDecoderPool({
@@ -505,6 +515,7 @@ class LocalFiles implements LocalLayerFileSystem {
     } finally {
       this.#budget.close();
       await this.#scheduler.close();
+      this.#events.close();
       await this.#opener.close();
       const marks = new Map<string, FileMarks>();
       for (const layer of this.#layers.values()) {

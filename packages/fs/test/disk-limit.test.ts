@@ -1,42 +1,20 @@
-import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { createLayerFileSystem, type LayerFileSystemOptions, type LocalLayerFileSystem } from "../src/index.ts";
+import { describe, expect, it } from "vitest";
 import { randomBytes } from "./content.ts";
-import { FakeDriver } from "./fake-driver.ts";
+import { useFileSystem } from "./file-system-fixture.ts";
 import { makeLayer } from "./memory-layer.ts";
-import { TestSource, until } from "./test-source.ts";
+import { until } from "./test-source.ts";
 
-let root: string;
-let source: TestSource;
-let driver: FakeDriver;
-let open: LocalLayerFileSystem[];
-
-beforeEach(async () => {
-  root = await mkdtemp(join(tmpdir(), "estargz-limit-"));
-  source = new TestSource();
-  driver = new FakeDriver();
-  open = [];
-});
-
-afterEach(async () => {
-  for (const files of open) await files.close({ unmount: true });
-  await rm(root, { recursive: true, force: true });
-});
-
-async function start(options: Partial<LayerFileSystemOptions> = {}): Promise<LocalLayerFileSystem> {
-  const files = await createLayerFileSystem({ root, source, driver, background: "off", ...options });
-  open.push(files);
-  return files;
-}
+const fixture = useFileSystem();
+const { start } = fixture;
 
 /** Bytes of disk under the layers' folders. */
 async function diskBytes(): Promise<number> {
   let bytes = 0;
-  for (const layer of await readdir(join(root, "layers"))) {
-    for (const name of await readdir(join(root, "layers", layer)).catch(() => [])) {
-      const { blocks } = await stat(join(root, "layers", layer, name)).catch(() => ({ blocks: 0 }));
+  for (const layer of await readdir(join(fixture.root, "layers"))) {
+    for (const name of await readdir(join(fixture.root, "layers", layer)).catch(() => [])) {
+      const { blocks } = await stat(join(fixture.root, "layers", layer, name)).catch(() => ({ blocks: 0 }));
       bytes += blocks * 512;
     }
   }
@@ -58,13 +36,13 @@ describe("a limit of bytes", () => {
   it("removes what nobody holds first, the least recently used before others", async () => {
     const system = await start({ maxBytes: 2.5 * SIZE });
     for (const [number, { digest, blob, layer }] of layers.entries()) {
-      const { path } = await system.attach({ owner: "a", locations: [source.add(digest, blob)], tocDigest: layer.tocDigest });
-      expect(await driver.read(path, "file")).toEqual(randomBytes(number, 1_000_000));
-      expect(await driver.read(path, "big")).toEqual(randomBytes(number + 10, 5_000_000));
+      const { path } = await system.attach({ owner: "a", locations: [fixture.source.add(digest, blob)], tocDigest: layer.tocDigest });
+      expect(await fixture.driver.read(path, "file")).toEqual(randomBytes(number, 1_000_000));
+      expect(await fixture.driver.read(path, "big")).toEqual(randomBytes(number + 10, 5_000_000));
       await system.detach("a");
     }
     await until("the disk is under the limit", async () => (await diskBytes()) <= 2.5 * SIZE);
-    const kept = await readdir(join(root, "layers"));
+    const kept = await readdir(join(fixture.root, "layers"));
     expect(kept.some((name) => name.startsWith(layers[3]?.digest.slice(7) ?? "?"))).toBe(true);
     expect(kept.some((name) => name.startsWith(layers[0]?.digest.slice(7) ?? "?"))).toBe(false);
   });
@@ -73,13 +51,15 @@ describe("a limit of bytes", () => {
     const system = await start({ maxBytes: 1.4 * SIZE });
     const paths: string[] = [];
     for (const { digest, blob, layer } of layers) {
-      const { path } = await system.attach({ owner: digest, locations: [source.add(digest, blob)], tocDigest: layer.tocDigest });
+      const { path } = await system.attach({ owner: digest, locations: [fixture.source.add(digest, blob)], tocDigest: layer.tocDigest });
       paths.push(path);
     }
     for (let round = 0; round < 3; round++) {
       for (const [number, path] of paths.entries()) {
         for (let at = 0; at < 5_000_000; at += 400_000) {
-          expect(await driver.read(path, "big", at, 400_000)).toEqual(randomBytes(number + 10, 5_000_000).subarray(at, at + 400_000));
+          expect(await fixture.driver.read(path, "big", at, 400_000)).toEqual(
+            randomBytes(number + 10, 5_000_000).subarray(at, at + 400_000),
+          );
         }
         expect(system.statistics().localBytes).toBeLessThanOrEqual(1.4 * SIZE);
         expect(await diskBytes()).toBeLessThanOrEqual(1.4 * SIZE + 300_000);
@@ -90,8 +70,8 @@ describe("a limit of bytes", () => {
   it("too small for anything still serves every read", async () => {
     const system = await start({ maxBytes: 1 });
     const [{ digest, blob, layer }] = layers as [(typeof layers)[0]];
-    const { path } = await system.attach({ owner: "a", locations: [source.add(digest, blob)], tocDigest: layer.tocDigest });
-    expect(await driver.read(path, "big")).toEqual(randomBytes(10, 5_000_000));
+    const { path } = await system.attach({ owner: "a", locations: [fixture.source.add(digest, blob)], tocDigest: layer.tocDigest });
+    expect(await fixture.driver.read(path, "big")).toEqual(randomBytes(10, 5_000_000));
     expect(system.coverage("a")?.localBytes).toBe(0);
   });
 });
@@ -100,12 +80,12 @@ describe("a folder that disappears", () => {
   it("while layers are attached: reads go on from the source", async () => {
     const system = await start();
     const [{ digest, blob, layer }] = layers as [(typeof layers)[0]];
-    const { path } = await system.attach({ owner: "a", locations: [source.add(digest, blob)], tocDigest: layer.tocDigest });
-    expect(await driver.read(path, "big", 0, 1_000_000)).toEqual(randomBytes(10, 5_000_000).subarray(0, 1_000_000));
-    await rm(join(root, "layers"), { recursive: true });
-    expect(await driver.read(path, "big")).toEqual(randomBytes(10, 5_000_000));
-    expect(await driver.read(path, "file")).toEqual(randomBytes(0, 1_000_000));
-    expect(await driver.read(path, "big")).toEqual(randomBytes(10, 5_000_000));
+    const { path } = await system.attach({ owner: "a", locations: [fixture.source.add(digest, blob)], tocDigest: layer.tocDigest });
+    expect(await fixture.driver.read(path, "big", 0, 1_000_000)).toEqual(randomBytes(10, 5_000_000).subarray(0, 1_000_000));
+    await rm(join(fixture.root, "layers"), { recursive: true });
+    expect(await fixture.driver.read(path, "big")).toEqual(randomBytes(10, 5_000_000));
+    expect(await fixture.driver.read(path, "file")).toEqual(randomBytes(0, 1_000_000));
+    expect(await fixture.driver.read(path, "big")).toEqual(randomBytes(10, 5_000_000));
   });
 });
 
@@ -127,12 +107,20 @@ describe("chunks of equal content", () => {
       { chunkSize: 100_000 },
     );
     const system = await start();
-    const first = await system.attach({ owner: "a", locations: [source.add(one.digest, one.blob)], tocDigest: one.layer.tocDigest });
-    expect(await driver.read(first.path, "x")).toEqual(shared);
-    const second = await system.attach({ owner: "b", locations: [source.add(two.digest, two.blob)], tocDigest: two.layer.tocDigest });
-    const { length } = source.requests;
-    expect(await driver.read(second.path, "y")).toEqual(shared);
-    expect(source.requests).toHaveLength(length);
+    const first = await system.attach({
+      owner: "a",
+      locations: [fixture.source.add(one.digest, one.blob)],
+      tocDigest: one.layer.tocDigest,
+    });
+    expect(await fixture.driver.read(first.path, "x")).toEqual(shared);
+    const second = await system.attach({
+      owner: "b",
+      locations: [fixture.source.add(two.digest, two.blob)],
+      tocDigest: two.layer.tocDigest,
+    });
+    const { length } = fixture.source.requests;
+    expect(await fixture.driver.read(second.path, "y")).toEqual(shared);
+    expect(fixture.source.requests).toHaveLength(length);
     expect(system.statistics().fill.copiedChunks).toBe(20);
   });
 
@@ -147,14 +135,22 @@ describe("chunks of equal content", () => {
       { chunkSize: 100_000 },
     );
     const before = await start();
-    const first = await before.attach({ owner: "a", locations: [source.add(one.digest, one.blob)], tocDigest: one.layer.tocDigest });
-    await driver.read(first.path, "x");
+    const first = await before.attach({
+      owner: "a",
+      locations: [fixture.source.add(one.digest, one.blob)],
+      tocDigest: one.layer.tocDigest,
+    });
+    await fixture.driver.read(first.path, "x");
     await before.detach("a");
     await before.close();
     const system = await start();
-    const second = await system.attach({ owner: "b", locations: [source.add(two.digest, two.blob)], tocDigest: two.layer.tocDigest });
-    const { length } = source.requests;
-    expect(await driver.read(second.path, "y")).toEqual(shared);
-    expect(source.requests).toHaveLength(length);
+    const second = await system.attach({
+      owner: "b",
+      locations: [fixture.source.add(two.digest, two.blob)],
+      tocDigest: two.layer.tocDigest,
+    });
+    const { length } = fixture.source.requests;
+    expect(await fixture.driver.read(second.path, "y")).toEqual(shared);
+    expect(fixture.source.requests).toHaveLength(length);
   });
 });

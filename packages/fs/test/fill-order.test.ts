@@ -1,35 +1,12 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { createLayerFileSystem, type LayerFileSystemOptions, type LocalLayerFileSystem } from "../src/index.ts";
+import { describe, expect, it } from "vitest";
 import { randomBytes } from "./content.ts";
-import { FakeDriver } from "./fake-driver.ts";
+import { useFileSystem } from "./file-system-fixture.ts";
 import { makeLayer } from "./memory-layer.ts";
-import { TestSource, until } from "./test-source.ts";
+import { until } from "./test-source.ts";
 
-let root: string;
-let source: TestSource;
-let driver: FakeDriver;
-let open: LocalLayerFileSystem[];
-
-beforeEach(async () => {
-  root = await mkdtemp(join(tmpdir(), "estargz-order-"));
-  source = new TestSource();
-  driver = new FakeDriver();
-  open = [];
-});
-
-afterEach(async () => {
-  for (const files of open) await files.close({ unmount: true });
-  await rm(root, { recursive: true, force: true });
-});
-
-async function start(options: Partial<LayerFileSystemOptions> = {}): Promise<LocalLayerFileSystem> {
-  const system = await createLayerFileSystem({ root, source, driver, background: "off", ...options });
-  open.push(system);
-  return system;
-}
+const fixture = useFileSystem();
+const { start } = fixture;
 
 const big = randomBytes(1, 4_000_000);
 const bigLayer = makeLayer([{ path: "file", content: big }], { chunkSize: 16_384 });
@@ -37,12 +14,12 @@ const manyFiles = Array.from({ length: 200 }, (_, at) => ({ path: `d${Math.floor
 const manyLayer = makeLayer(manyFiles, { prefetchFiles: 40 });
 
 /** Requests after the opening one. */
-const asked = (): { offset: number; length: number; priority: number | undefined }[] => source.requests.slice(1);
+const asked = (): { offset: number; length: number; priority: number | undefined }[] => fixture.source.requests.slice(1);
 
 async function settled(): Promise<void> {
   let before = -1;
   await until("nothing more is asked", async () => {
-    const now = source.requests.length;
+    const now = fixture.source.requests.length;
     const same = now === before;
     before = now;
     await new Promise((resolve) => setTimeout(resolve, 100));
@@ -53,7 +30,11 @@ async function settled(): Promise<void> {
 describe("prefetch", () => {
   it("brings what lies before the landmark, and nobody waits for it", async () => {
     const system = await start();
-    await system.attach({ owner: "a", locations: [source.add(manyLayer.digest, manyLayer.blob)], tocDigest: manyLayer.layer.tocDigest });
+    await system.attach({
+      owner: "a",
+      locations: [fixture.source.add(manyLayer.digest, manyLayer.blob)],
+      tocDigest: manyLayer.layer.tocDigest,
+    });
     const share = manyFiles.slice(0, 40).reduce((sum, file) => sum + file.content.length, 0);
     await until("the first files are local", () => (system.coverage("a")?.localBytes ?? 0) >= share);
     await settled();
@@ -63,7 +44,7 @@ describe("prefetch", () => {
 
   it("takes a number of bytes where there is no landmark, and nothing by default", async () => {
     const system = await start();
-    const locations = [source.add(bigLayer.digest, bigLayer.blob)];
+    const locations = [fixture.source.add(bigLayer.digest, bigLayer.blob)];
     await system.attach({ owner: "a", locations, tocDigest: bigLayer.layer.tocDigest });
     await settled();
     expect(asked()).toEqual([]);
@@ -75,17 +56,17 @@ describe("prefetch", () => {
   });
 
   it("follows the order that a former start read in", async () => {
-    const locations = [source.add(bigLayer.digest, bigLayer.blob)];
+    const locations = [fixture.source.add(bigLayer.digest, bigLayer.blob)];
     const first = await start();
     const { path } = await first.attach({ owner: "a", locations, tocDigest: bigLayer.layer.tocDigest });
-    await driver.read(path, "file", 3_000_000, 100);
-    await driver.read(path, "file", 1_000_000, 100);
+    await fixture.driver.read(path, "file", 3_000_000, 100);
+    await fixture.driver.read(path, "file", 1_000_000, 100);
     await first.detach("a");
     await first.close();
     // Its data is gone, what it read is still known.
     const { open: openFile, readdir } = await import("node:fs/promises");
-    const [key] = await readdir(join(root, "layers"));
-    const bitmap = await openFile(join(root, "layers", key ?? "", "bitmap"), "r+");
+    const [key] = await readdir(join(fixture.root, "layers"));
+    const bitmap = await openFile(join(fixture.root, "layers", key ?? "", "bitmap"), "r+");
     const { size } = await bitmap.stat();
     await bitmap.write(Buffer.alloc(size), 0, size, 0);
     await bitmap.close();
@@ -98,7 +79,7 @@ describe("prefetch", () => {
   it("follows the paths of a recorded start", async () => {
     const layer = makeLayer(manyFiles);
     const system = await start({ recordedOrder: () => ["/d9/199", "d3/70", "no/such/file"] });
-    await system.attach({ owner: "a", locations: [source.add(layer.digest, layer.blob)], tocDigest: layer.layer.tocDigest });
+    await system.attach({ owner: "a", locations: [fixture.source.add(layer.digest, layer.blob)], tocDigest: layer.layer.tocDigest });
     await until("both files are local", () => (system.coverage("a")?.localBytes ?? 0) >= 6000);
     expect(system.statistics().fill.requests["on-demand"]).toBe(0);
   });
@@ -109,10 +90,10 @@ describe("background", () => {
     const system = await start({ background: "idle", idleMs: 300, readAheadBytes: 0 });
     const { path } = await system.attach({
       owner: "a",
-      locations: [source.add(bigLayer.digest, bigLayer.blob)],
+      locations: [fixture.source.add(bigLayer.digest, bigLayer.blob)],
       tocDigest: bigLayer.layer.tocDigest,
     });
-    await driver.read(path, "file", 0, 10);
+    await fixture.driver.read(path, "file", 0, 10);
     await until("all is local", () => system.coverage("a")?.localBytes === system.coverage("a")?.totalBytes);
     const [first, second] = asked();
     expect([first?.priority, second?.priority]).toEqual([100, 0]);
@@ -125,15 +106,15 @@ describe("background", () => {
     const gate = new Promise<void>((resolve) => {
       release = resolve;
     });
-    source.fault = (request) => (request.priority === 0 ? gate : undefined);
+    fixture.source.fault = (request) => (request.priority === 0 ? gate : undefined);
     for (const [at, { layer, blob, digest }] of layers.entries()) {
-      await system.attach({ owner: String(at), locations: [source.add(digest, blob)], tocDigest: layer.tocDigest });
+      await system.attach({ owner: String(at), locations: [fixture.source.add(digest, blob)], tocDigest: layer.tocDigest });
     }
-    await until("the first one has begun", () => source.requests.some((request) => request.priority === 0));
-    source.fault = undefined;
+    await until("the first one has begun", () => fixture.source.requests.some((request) => request.priority === 0));
+    fixture.source.fault = undefined;
     release();
     await until("all is local", () => [0, 1, 2].every((at) => system.coverage(String(at))?.localBytes === 300_000));
-    const order = source.requests
+    const order = fixture.source.requests
       .filter((request) => request.priority === 0)
       .map((request) => layers.findIndex((one) => one.digest === request.digest));
     // The one that had begun, then the last, then the others.
@@ -146,11 +127,11 @@ describe("reads", () => {
     const system = await start();
     const { path } = await system.attach({
       owner: "a",
-      locations: [source.add(bigLayer.digest, bigLayer.blob)],
+      locations: [fixture.source.add(bigLayer.digest, bigLayer.blob)],
       tocDigest: bigLayer.layer.tocDigest,
     });
     for (let at = 0; at < big.length; at += 131_072)
-      expect(await driver.read(path, "file", at, 131_072)).toEqual(big.subarray(at, at + 131_072));
+      expect(await fixture.driver.read(path, "file", at, 131_072)).toEqual(big.subarray(at, at + 131_072));
     expect(asked().length).toBeLessThan(15);
     expect(system.statistics().fill.overfetchedBytes).toBe(0);
   });
@@ -159,7 +140,7 @@ describe("reads", () => {
     const system = await start();
     const { path } = await system.attach({
       owner: "a",
-      locations: [source.add(bigLayer.digest, bigLayer.blob)],
+      locations: [fixture.source.add(bigLayer.digest, bigLayer.blob)],
       tocDigest: bigLayer.layer.tocDigest,
     });
     const touched = new Set<number>();
@@ -168,7 +149,7 @@ describe("reads", () => {
       state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
       const block = state % Math.floor(big.length / 4096);
       touched.add(Math.floor((block * 4096) / 16_384));
-      await driver.read(path, "file", block * 4096, 4096);
+      await fixture.driver.read(path, "file", block * 4096, 4096);
     }
     const wanted = [...touched].reduce(
       (sum, at) => sum + bigLayer.layer.span(bigLayer.layer.chunks[at] ?? (bigLayer.layer.chunks[0] as never)).length,
@@ -182,10 +163,10 @@ describe("reads", () => {
     const system = await start();
     const { path } = await system.attach({
       owner: "a",
-      locations: [source.add(bigLayer.digest, bigLayer.blob)],
+      locations: [fixture.source.add(bigLayer.digest, bigLayer.blob)],
       tocDigest: bigLayer.layer.tocDigest,
     });
-    await driver.read(path, "file", 1_000_000, 1_000_000);
+    await fixture.driver.read(path, "file", 1_000_000, 1_000_000);
     expect(asked()).toHaveLength(1);
   });
 
@@ -194,10 +175,10 @@ describe("reads", () => {
     const system = await start();
     const { path } = await system.attach({
       owner: "a",
-      locations: [source.add(layer.digest, layer.blob)],
+      locations: [fixture.source.add(layer.digest, layer.blob)],
       tocDigest: layer.layer.tocDigest,
     });
-    for (const file of manyFiles) expect(await driver.read(path, file.path)).toEqual(file.content);
+    for (const file of manyFiles) expect(await fixture.driver.read(path, file.path)).toEqual(file.content);
     expect(asked().length).toBeLessThan(12);
   });
 });

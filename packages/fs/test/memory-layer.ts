@@ -43,8 +43,15 @@ export function sha256(bytes: Uint8Array | string): Digest {
   return parseDigest(`sha256:${createHash("sha256").update(bytes).digest("hex")}`);
 }
 
+/** A layer, its blob and what it is called. */
+export interface MadeLayer {
+  readonly layer: Layer;
+  readonly blob: Buffer;
+  readonly digest: Digest;
+}
+
 /** Makes a layer in memory, with a real blob of gzip members, without the format package. */
-export function makeLayer(files: readonly TestEntry[], options: TestLayerOptions = {}): { layer: Layer; blob: Buffer; digest: Digest } {
+export function makeLayer(files: readonly TestEntry[], options: TestLayerOptions = {}): MadeLayer {
   const entries: MutableEntry[] = [];
   const names = new Map<string, LayerEntry>();
   const children = new Map<number, DirectoryEntry[]>();

@@ -20,5 +20,7 @@ export interface FillHost {
   isWorthJoining(run: TransferRun, untilByte: number): boolean;
   /** A write to the store failed. */
   onStoreError(layer: LayerFill, code: string): void;
+  /** All places stopped giving bytes, or one gives them again. */
+  onSourceState(layer: LayerFill, reachable: boolean, code: string | undefined): void;
   onMiss(layer: LayerFill, chunks: number): void;
 }

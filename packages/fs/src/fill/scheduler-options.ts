@@ -1,5 +1,6 @@
 import type { Logger, Metrics } from "@estargz/interface";
 import type { DigestTable } from "./digest-table.ts";
+import type { LayerFill } from "./layer-fill.ts";
 import type { FillSettings } from "./options.ts";
 import type { FetchCause } from "./transfer-run.ts";
 
@@ -23,4 +24,8 @@ export interface SchedulerOptions {
   /** Makes room for bytes, if it may also by data of held layers; false when they cannot be kept. */
   readonly reserve: (bytes: number, mayTake: boolean) => boolean;
   readonly metrics?: Metrics | undefined;
+  /** All places of a layer stopped giving bytes, or one gives them again. `code` is the last error's. */
+  readonly onSourceState?: ((layer: LayerFill, reachable: boolean, code: string | undefined) => void) | undefined;
+  /** The store stopped taking bytes, or takes them again. `code` is the errno's name. */
+  readonly onStoreState?: ((usable: boolean, code: string, directory: string) => void) | undefined;
 }

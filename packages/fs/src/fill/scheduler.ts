@@ -2,8 +2,9 @@ import { EstargzError, type Logger, PRIORITY_BACKGROUND, PRIORITY_ON_DEMAND, PRI
 import { type Deferred, deferred } from "../deferred.ts";
 import type { ChunkResult, DecoderOrder } from "./decoder.ts";
 import type { DecoderPool } from "./decoder-pool.ts";
+import { DecoderUrgency } from "./decoder-urgency.ts";
+import { FillCounters } from "./fill-counters.ts";
 import type { FillHost } from "./fill-host.ts";
-import { createFillMetrics, type FillMetrics } from "./fill-metrics.ts";
 import { createGivenBudget, type GivenBudget } from "./given-bytes.ts";
 import type { LayerFill } from "./layer-fill.ts";
 import { createLinkEstimate, type LinkEstimate } from "./link-estimate.ts";
@@ -11,6 +12,7 @@ import type { FillSettings } from "./options.ts";
 import { excessBytes, type SpanPlan } from "./plan-spans.ts";
 import type { FillStatistics, SchedulerOptions } from "./scheduler-options.ts";
 import { createSpareBuffers, type SpareBuffers } from "./spare-buffers.ts";
+import { StoreHealth } from "./store-health.ts";
 import { describeTransfer, TransferWord } from "./transfer.ts";
 import { type FetchCause, runTransfer, type TransferHost, type TransferRun } from "./transfer-run.ts";
 
@@ -22,8 +24,6 @@ const PRIORITIES: Readonly<Record<FetchCause, number>> = {
 };
 /** A background request is held back at most this long at a time: its connection has to stay alive. */
 const MAX_PAUSE_MS = 1000;
-const STORE_RETRY_MS = 5000;
-const CALM_MS = 100;
 const STALL_CHECK_MS = 250;
 
 /**
@@ -39,23 +39,20 @@ export class FillScheduler implements FillHost, TransferHost {
   readonly #layers = new Map<number, LayerFill>();
   readonly #runs = new Map<number, { run: TransferRun; layer: LayerFill }>();
   readonly #links = new Map<LayerFill, LinkEstimate>();
-  readonly #metrics: FillMetrics;
-  readonly #counts = { misses: 0, copiedChunks: 0, overfetchedBytes: 0 };
-  readonly #requests: Record<FetchCause, number> = { "on-demand": 0, "read-ahead": 0, prefetch: 0, background: 0 };
-  readonly #bytes: Record<FetchCause, number> = { "on-demand": 0, "read-ahead": 0, prefetch: 0, background: 0 };
+  readonly #counters: FillCounters;
+  readonly #health: StoreHealth;
+  readonly #urgency: DecoderUrgency;
   readonly #spare: SpareBuffers;
   readonly given: GivenBudget;
   readonly #stallTimer: NodeJS.Timeout;
   #pumping: NodeJS.Immediate | undefined;
   #wakeUp: NodeJS.Timeout | undefined;
-  #calmDown: NodeJS.Timeout | undefined;
   #nextId = 1;
   #demand = 0;
   #background = 0;
   #bytesInFlight = 0;
   #reservedBytes = 0;
   #lastDemandMs = Number.NEGATIVE_INFINITY;
-  #degradedUntilMs = 0;
   #resume: Deferred<void> | undefined;
   #closed = false;
 
@@ -70,13 +67,18 @@ export class FillScheduler implements FillHost, TransferHost {
     this.settings = options.settings;
     this.logger = options.logger;
     this.#options = options;
-    this.#metrics = createFillMetrics(options.metrics);
+    this.#counters = new FillCounters(options.metrics);
+    this.#health = new StoreHealth(options.logger, options.onStoreState);
     this.given = createGivenBudget(options.settings.unstoredBytes);
     this.#spare = createSpareBuffers(options.settings.backgroundRequestBytes);
     this.#pool = startPool(
       (results) => this.#onResults(results),
       (error) => this.#onPoolFailure(error),
       () => this.#runs.size > 0,
+    );
+    this.#urgency = new DecoderUrgency(
+      (urgent) => this.#pool.setUrgent(urgent),
+      () => this.#demand > 0,
     );
     this.#stallTimer = setInterval(() => this.#abortStalled(), STALL_CHECK_MS);
     this.#stallTimer.unref();
@@ -86,7 +88,7 @@ export class FillScheduler implements FillHost, TransferHost {
   add(layer: LayerFill): void {
     this.#layers.set(layer.store.id, layer);
     this.#links.set(layer, createLinkEstimate());
-    this.#pool.setUrgent(this.#calmDown !== undefined);
+    this.#urgency.apply();
     // Whoever attaches a layer is about to read from it.
     this.#lastDemandMs = performance.now();
     this.order({ type: "layer", init: layer.store.init() });
@@ -116,12 +118,12 @@ export class FillScheduler implements FillHost, TransferHost {
   }
 
   statistics(): FillStatistics {
-    return { requests: { ...this.#requests }, bytes: { ...this.#bytes }, ...this.#counts };
+    return this.#counters.statistics();
   }
 
   /** Whether the store refused bytes lately: everything then comes from the source. */
   get isDegraded(): boolean {
-    return performance.now() < this.#degradedUntilMs;
+    return this.#health.isDegraded;
   }
 
   check(layer: LayerFill, chunks: readonly number[], urgent: boolean): void {
@@ -143,8 +145,7 @@ export class FillScheduler implements FillHost, TransferHost {
       );
     });
     if (found === undefined || !this.#options.reserve(index.chunkLength(chunk), true)) return false;
-    this.#counts.copiedChunks++;
-    this.#metrics.copiedChunks.add(1);
+    this.#counters.copied();
     this.order({ type: "copy", copy: { from: found.layer, fromChunk: found.chunk, to: layer.store.id, chunk } });
     return true;
   }
@@ -170,36 +171,17 @@ export class FillScheduler implements FillHost, TransferHost {
   }
 
   onStoreError(layer: LayerFill, code: string): void {
-    this.#metrics.storeErrors.add(1, { code });
-    if (!this.isDegraded) {
-      const reason =
-        code === "ENOSPC" || code === "EDQUOT"
-          ? "the disk is full"
-          : code === "EROFS"
-            ? "the disk is read-only"
-            : "the store cannot be written";
-      this.logger.warn({ code, directory: layer.store.directory }, `${reason}: layers are served from their source until it can be`);
-    }
-    this.#degradedUntilMs = performance.now() + STORE_RETRY_MS;
-    this.#pumpIn(STORE_RETRY_MS + 10);
+    this.#counters.storeError(code);
+    this.#pumpIn(this.#health.onError(code, layer.store.directory) + 10);
   }
 
-  /** Somebody waits: the decoders are as good as anybody, until nobody has waited for a moment. */
-  #setUrgent(): void {
-    if (this.#calmDown === undefined) this.#pool.setUrgent(true);
-    clearTimeout(this.#calmDown);
-    this.#calmDown = setTimeout(() => {
-      this.#calmDown = undefined;
-      if (this.#demand > 0) this.#setUrgent();
-      else this.#pool.setUrgent(false);
-    }, CALM_MS);
-    this.#calmDown.unref();
+  onSourceState(layer: LayerFill, reachable: boolean, code: string | undefined): void {
+    this.#options.onSourceState?.(layer, reachable, code);
   }
 
   onMiss(_layer: LayerFill, _chunks: number): void {
-    this.#setUrgent();
-    this.#counts.misses++;
-    this.#metrics.misses.add(1);
+    this.#urgency.raise();
+    this.#counters.miss();
     this.#lastDemandMs = performance.now();
   }
 
@@ -243,7 +225,7 @@ export class FillScheduler implements FillHost, TransferHost {
   #pumpBackground(): void {
     const { settings } = this;
     const now = performance.now();
-    if (now < this.#degradedUntilMs) return;
+    if (this.isDegraded) return;
     const layers = [...this.#layers.values()].filter((layer) => layer.attached).sort((a, b) => b.rank - a.rank);
     const mayFetch = (): boolean => this.#background < settings.maxBackgroundRequests && this.#bytesInFlight < settings.memoryBytes;
     for (const layer of layers) {
@@ -311,14 +293,10 @@ export class FillScheduler implements FillHost, TransferHost {
     };
     this.#reservedBytes += run.reservedBytes;
     this.#runs.set(shared.id, { run, layer });
-    this.#requests[cause]++;
-    this.#metrics.requests.add(1, { cause });
-    const excess = excessBytes(index, plan);
-    this.#counts.overfetchedBytes += excess;
-    this.#metrics.overfetchedBytes.add(excess);
+    this.#counters.request(cause, excessBytes(index, plan));
     this.#bytesInFlight += plan.length;
     if (isDemand) {
-      this.#setUrgent();
+      this.#urgency.raise();
       this.#demand++;
       layer.demandRequests++;
     } else {
@@ -381,7 +359,8 @@ export class FillScheduler implements FillHost, TransferHost {
         run.open.delete(result.chunk);
         this.#finish(run);
       }
-      this.#metrics.chunks.add(1, { outcome: result.outcome });
+      this.#counters.chunk(result.outcome);
+      if (result.outcome === "stored" && result.transfer !== 0) this.#health.onStored();
       layer?.onResult(result, run);
     }
     this.pump();
@@ -445,10 +424,9 @@ export class FillScheduler implements FillHost, TransferHost {
 
   onPiece(run: TransferRun, bytes: number): void {
     const { layer } = this.#runs.get(run.shared.id) ?? {};
-    this.#bytes[run.cause] += bytes;
-    this.#metrics.fetchedBytes.add(bytes, { cause: run.cause });
+    this.#counters.fetched(run.cause, bytes);
     if (layer === undefined) return;
-    layer.onByte();
+    layer.onBytes(run.cause, bytes);
     this.#links.get(layer)?.piece(bytes, performance.now());
   }
 
@@ -458,7 +436,7 @@ export class FillScheduler implements FillHost, TransferHost {
     this.#closed = true;
     clearInterval(this.#stallTimer);
     clearTimeout(this.#wakeUp);
-    clearTimeout(this.#calmDown);
+    this.#urgency.close();
     if (this.#pumping !== undefined) clearImmediate(this.#pumping);
     this.#wakePaused();
     for (const { run } of this.#runs.values()) run.abort.abort(new EstargzError("CLOSED", "the layer file system was closed"));

@@ -17,6 +17,8 @@ export interface SourceRotation {
   rotate(): void;
   /** A request failed. Says whether every place was tried and asking again will not help. */
   onFailure(code: string | undefined): boolean;
+  /** Whether every place has failed since bytes last arrived. */
+  readonly isExhausted: boolean;
   /** Bytes arrived. */
   onByte(): void;
 }
@@ -49,6 +51,9 @@ export function createSourceRotation(initial: readonly ReaderAt[]): SourceRotati
       const rounds = Math.floor(failures / Math.max(1, readers.length));
       retryAtMs = rounds === 0 ? 0 : performance.now() + Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(10, rounds - 1));
       return code !== undefined && LASTING.has(code) && failures >= readers.length;
+    },
+    get isExhausted() {
+      return failures >= readers.length;
     },
     onByte() {
       failures = 0;

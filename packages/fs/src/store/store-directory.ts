@@ -1,9 +1,10 @@
-import { closeSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from "node:fs";
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type Digest, digestHex, EstargzError, isDigest, type LayerLocation } from "@estargz/interface";
 import { libc } from "../libc.ts";
 import type { FileMarks } from "./layer-store.ts";
+import { nodeRecordFiles, type RecordFiles } from "./record-files.ts";
 
 const LOCK_EX = 2;
 const LOCK_NB = 4;
@@ -37,7 +38,10 @@ export class StoreDirectory {
   #nextNumber: number;
   #reserved: number;
 
-  private constructor(root: string, lock: number | undefined) {
+  readonly #files: RecordFiles;
+
+  private constructor(root: string, lock: number | undefined, files: RecordFiles) {
+    this.#files = files;
     this.root = root;
     this.layers = join(root, "layers");
     this.mounts = join(root, "mounts");
@@ -49,18 +53,18 @@ export class StoreDirectory {
   }
 
   /**
-   * Opens the folder, making it if need be.
+   * Opens the folder, making it if need be. One on a read-only disk is used as it is.
    *
    * @throws `FAILED_PRECONDITION` when another process uses it, `IO_ERROR` when it cannot be made.
    */
-  static async open(root: string): Promise<StoreDirectory> {
+  static async open(root: string, files: RecordFiles = nodeRecordFiles): Promise<StoreDirectory> {
     try {
       await mkdir(join(root, "layers"), { recursive: true, mode: 0o700 });
       await mkdir(join(root, "mounts"), { recursive: true, mode: 0o755 });
     } catch (error) {
       throw new EstargzError("IO_ERROR", `cannot use ${root} for layer data: choose a folder that can be written to`, { cause: error });
     }
-    return new StoreDirectory(root, lockFolder(root));
+    return new StoreDirectory(root, lockFolder(root), files);
   }
 
   /** Marks of a layer's files at the last stop, if that was clean and the machine has not been restarted since. */
@@ -71,28 +75,28 @@ export class StoreDirectory {
   #takeCleanMark(): ReadonlyMap<string, FileMarks> {
     const path = join(this.root, "clean.json");
     try {
-      const mark: unknown = JSON.parse(readFileSync(path, "utf8"));
+      const text = readFileSync(path, "utf8");
+      // From now on a stop is unclean until it is not; a mark that stays would call the next one clean, so it is not used.
+      this.#files.remove(path);
+      const mark: unknown = JSON.parse(text);
       if (typeof mark !== "object" || mark === null || !("boot" in mark) || !("layers" in mark)) return new Map();
       if (mark.boot !== this.#boot || typeof mark.layers !== "object" || mark.layers === null) return new Map();
       return new Map(Object.entries(mark.layers as Record<string, FileMarks>));
     } catch {
       return new Map();
-    } finally {
-      // From now on a stop is unclean until it is not.
-      rmSync(path, { force: true });
     }
   }
 
   /** Says that nothing will be written any more. */
   writeCleanMark(layers: ReadonlyMap<string, FileMarks>): void {
-    replaceFile(join(this.root, "clean.json"), JSON.stringify({ boot: this.#boot, layers: Object.fromEntries(layers) }));
+    this.#replace(join(this.root, "clean.json"), JSON.stringify({ boot: this.#boot, layers: Object.fromEntries(layers) }));
   }
 
   /** A number that no layer directory of this folder ever had. */
   takeNumber(): number {
     if (this.#nextNumber >= this.#reserved) {
       try {
-        replaceFile(join(this.root, "next-number"), String(this.#nextNumber + NUMBERS_AT_ONCE));
+        this.#replace(join(this.root, "next-number"), String(this.#nextNumber + NUMBERS_AT_ONCE));
         this.#reserved = this.#nextNumber + NUMBERS_AT_ONCE;
       } catch {
         // A full disk stops nobody: it is tried again with the next number.
@@ -110,7 +114,8 @@ export class StoreDirectory {
     const keys: string[] = [];
     for (const name of await readdir(this.layers)) {
       if (/^(?:[0-9a-f]+-[0-9a-f]+|unverified-\d+)$/u.test(name)) keys.push(name);
-      else await rm(join(this.layers, name), { recursive: true, force: true });
+      // What cannot be removed from a read-only disk stays there.
+      else await rm(join(this.layers, name), { recursive: true, force: true }).catch(() => undefined);
     }
     return keys;
   }
@@ -127,8 +132,14 @@ export class StoreDirectory {
   /** Keeps what is known of a layer. Errors of the disk are the caller's to judge. */
   writeRecord(key: string, record: LayerRecord): void {
     const path = join(this.directory(key), "layer.json");
-    writeFileSync(`${path}.new`, JSON.stringify(record));
-    renameSync(`${path}.new`, path);
+    this.#files.write(`${path}.new`, JSON.stringify(record));
+    this.#files.rename(`${path}.new`, path);
+  }
+
+  #replace(path: string, text: string): void {
+    mkdirSync(this.root, { recursive: true });
+    this.#files.write(`${path}.new`, text);
+    this.#files.rename(`${path}.new`, path);
   }
 
   /** Lets the next process in. */
@@ -154,10 +165,20 @@ function parseRecord(value: unknown): LayerRecord | undefined {
 
 function lockFolder(root: string): number | undefined {
   const { flock } = libc();
-  const file = openSync(join(root, "lock"), "a", 0o600);
+  const file = openLock(join(root, "lock"));
   if (flock === undefined || flock(file, LOCK_EX | LOCK_NB) === 0) return file;
   closeSync(file);
   throw new EstargzError("FAILED_PRECONDITION", `another process uses ${root}: stop it, or choose another folder`);
+}
+
+function openLock(path: string): number {
+  try {
+    return openSync(path, "a", 0o600);
+  } catch (error) {
+    // On a read-only disk a lock that is there can still be taken.
+    if (existsSync(path)) return openSync(path, "r");
+    throw new EstargzError("IO_ERROR", `cannot make ${path}: choose a folder that can be written to`, { cause: error });
+  }
 }
 
 function bootId(): string {
@@ -175,10 +196,4 @@ function readNumber(path: string): number {
   } catch {
     return 1;
   }
-}
-
-function replaceFile(path: string, text: string): void {
-  mkdirSync(join(path, ".."), { recursive: true });
-  writeFileSync(`${path}.new`, text);
-  renameSync(`${path}.new`, path);
 }
