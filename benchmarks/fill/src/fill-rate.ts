@@ -14,6 +14,10 @@ export interface FillRound {
   readonly inflate: number;
   readonly write: number;
   readonly fill: number;
+  /** The fill with zlib, as in {@link FillRound.inflate}, instead of the system's libdeflate. */
+  readonly fillZlib: number;
+  /** Processor time of the fill in this process; the registry takes more on the same processors. */
+  readonly processor: number;
   readonly requests: number;
 }
 
@@ -60,7 +64,12 @@ async function writeAll(file: string, bytes: number): Promise<number> {
 }
 
 /** Fills a layer from a registry into a fresh store, without a mount. */
-async function fillOnce(built: BuiltLayer, address: string, root: string): Promise<{ seconds: number; requests: number }> {
+async function fillOnce(
+  built: BuiltLayer,
+  address: string,
+  root: string,
+  libdeflate: boolean,
+): Promise<{ seconds: number; processor: number; requests: number }> {
   const client = createRegistryClient();
   const system = await createLayerFileSystem({
     root,
@@ -68,9 +77,11 @@ async function fillOnce(built: BuiltLayer, address: string, root: string): Promi
     driver: nullDriver(),
     background: "full",
     decoderNice: 0,
+    libdeflate,
   });
   // Threads are up, as in a daemon that runs already.
   await new Promise((resolve) => setTimeout(resolve, 500));
+  const before = process.cpuUsage();
   const took = await seconds(async () => {
     await system.attach({ owner: "a", locations: [built.location(address)], tocDigest: built.tocDigest });
     for (;;) {
@@ -79,11 +90,12 @@ async function fillOnce(built: BuiltLayer, address: string, root: string): Promi
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
   });
+  const { user, system: kernel } = process.cpuUsage(before);
   const { requests } = system.statistics().fill;
   await system.close({ unmount: true });
   await client.close();
   await rm(root, { recursive: true, force: true });
-  return { seconds: took, requests: Object.values(requests).reduce((sum, count) => sum + count, 0) };
+  return { seconds: took, processor: (user + kernel) / 1e6, requests: Object.values(requests).reduce((sum, count) => sum + count, 0) };
 }
 
 /** Measures a round: the three parts of the floor and the fill, one after the other. */
@@ -92,6 +104,7 @@ export async function fillRound(built: BuiltLayer, address: string, folder: stri
   const curl = await seconds(() => shell(`curl -sS -o /dev/null ${url}`));
   const inflate = await inflateAll(built);
   const write = await writeAll(join(folder, "written"), built.uncompressedBytes);
-  const fill = await fillOnce(built, address, join(folder, "fill"));
-  return { curl, inflate, write, fill: fill.seconds, requests: fill.requests };
+  const fill = await fillOnce(built, address, join(folder, "fill"), true);
+  const zlib = await fillOnce(built, address, join(folder, "fill"), false);
+  return { curl, inflate, write, fill: fill.seconds, fillZlib: zlib.seconds, processor: fill.processor, requests: fill.requests };
 }

@@ -70,16 +70,17 @@ try {
     if (wants("fill")) {
       const all: Awaited<ReturnType<typeof fillRound>>[] = [];
       for (let round = 0; round < rounds; round++) all.push(await fillRound(built, address, folder));
-      const part = (name: "curl" | "inflate" | "write" | "fill"): number => median(all.map((one) => one[name]));
+      const part = (name: "curl" | "inflate" | "write" | "fill" | "fillZlib" | "processor"): number => median(all.map((one) => one[name]));
       const floor = Math.max(part("curl"), part("inflate"), part("write"));
       results["fill"] = { rounds: all, bytes: built.descriptor.size, uncompressedBytes: built.uncompressedBytes };
-      const parts = `${part("fill").toFixed(2)} s; curl ${part("curl").toFixed(2)}, inflate+sha256 ${part("inflate").toFixed(2)}, write ${part("write").toFixed(2)}; ${all[0]?.requests} requests`;
+      const parts = `${part("fill").toFixed(2)} s; curl ${part("curl").toFixed(2)}, inflate+sha256 ${part("inflate").toFixed(2)}, write ${part("write").toFixed(2)}; ${part("processor").toFixed(2)} s of ${cpus().length} processors; ${all[0]?.requests} requests`;
       row(
         `fill of ${(built.descriptor.size / MiB).toFixed(0)} MiB (${(built.uncompressedBytes / MiB).toFixed(0)} MiB of files), against the floor`,
         parts,
         part("fill") / floor,
         1.2,
       );
+      row("the same with zlib, as in the floor", `${part("fillZlib").toFixed(2)} s`, part("fillZlib") / floor, 1.2);
     }
     if (wants("beside")) {
       const small = await tree();

@@ -5,6 +5,7 @@ import type koffiModule from "koffi";
 export interface Libc {
   readonly fallocate: ((file: number, mode: number, offset: number, length: number) => number) | undefined;
   readonly flock: ((file: number, operation: number) => number) | undefined;
+  readonly schedSetscheduler: ((thread: number, policy: number, priority: Int32Array) => number) | undefined;
   readonly umount2: ((path: string, flags: number) => number) | undefined;
 }
 
@@ -23,9 +24,10 @@ function load(): Libc {
     return {
       fallocate: library.func("int fallocate(int fd, int mode, int64_t offset, int64_t len)") as Libc["fallocate"],
       flock: library.func("int flock(int fd, int operation)") as Libc["flock"],
+      schedSetscheduler: library.func("int sched_setscheduler(int pid, int policy, const void *param)") as Libc["schedSetscheduler"],
       umount2: library.func("int umount2(const char *target, int flags)") as Libc["umount2"],
     };
   } catch {
-    return { fallocate: undefined, flock: undefined, umount2: undefined };
+    return { fallocate: undefined, flock: undefined, schedSetscheduler: undefined, umount2: undefined };
   }
 }

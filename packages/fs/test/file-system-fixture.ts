@@ -13,7 +13,7 @@ export interface FileSystemFixture {
   readonly source: TestSource;
   readonly driver: FakeDriver;
   /** Starts one in `root`; with `background: "off"` unless said otherwise. Closed after the test. */
-  start(options?: Partial<LayerFileSystemOptions>): Promise<LocalLayerFileSystem>;
+  readonly start: (options?: Partial<LayerFileSystemOptions>) => Promise<LocalLayerFileSystem>;
   /** Starts one and attaches a layer to owner `a`. */
   attach(made: MadeLayer, options?: Partial<LayerFileSystemOptions>): Promise<{ system: LocalLayerFileSystem; path: string }>;
 }

@@ -126,6 +126,7 @@ class DevFuse implements DevFuseDriver {
       workers: options.workers,
       spares: options.spares,
       spins: options.spins,
+      realTime: options.realTime,
       onEvent: (event) => this.#onEvent(event),
       onFailure: options.onFailure,
     });

@@ -23,6 +23,12 @@ export interface DevFuseDriverOptions {
   /** Tries to read the next request before a thread sleeps. Default 100; 0 on a machine with one processor. */
   readonly spins?: number | undefined;
   /**
+   * Whether the threads have the lowest real-time priority, where that is permitted (root). They sleep except while they answer a
+   * request; without it, whoever reads waits up to 5 ms for them when all processors are busy. Default true on machines with more
+   * than one processor.
+   */
+  readonly realTime?: boolean | undefined;
+  /**
    * Whether the kernel reads big, wholly local files by itself: `auto` in layers that are mostly made of such files,
    * `off` never. Needs Linux 6.9 and root. Default `auto`.
    */
@@ -52,6 +58,7 @@ export interface ResolvedOptions {
   readonly workers: number;
   readonly spares: number;
   readonly spins: number;
+  readonly realTime: boolean;
   readonly passthrough: boolean;
   readonly method: "direct" | "fusermount";
   readonly allowOther: boolean;
@@ -81,6 +88,7 @@ export function resolveOptions(options: DevFuseDriverOptions): ResolvedOptions {
         : (keeper ?? (stateDirectory === undefined ? undefined : { socketPath: join(stateDirectory, "keeper.sock") })),
     workers: bounded("workers", options.workers ?? Math.max(1, Math.min(4, processors >> 1)), 1, MAX_WORKERS),
     spares: bounded("spareWorkers", options.spareWorkers ?? 1, 0, MAX_WORKERS - 1),
+    realTime: options.realTime ?? processors > 1,
     spins: bounded("spins", options.spins ?? (processors > 1 ? 100 : 0), 0, 100_000),
     passthrough: options.passthrough !== "off" && isRoot,
     method: options.method ?? (isRoot ? "direct" : "fusermount"),

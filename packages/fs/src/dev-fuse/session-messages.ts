@@ -13,6 +13,8 @@ export interface SessionStart {
   readonly leaders: number;
   /** Tries to read the next request before sleeping. */
   readonly spins: number;
+  /** Whether it runs before all ordinary threads, if that is permitted. */
+  readonly realTime: boolean;
 }
 
 /** From the main thread to a worker. */

@@ -19,6 +19,8 @@ export interface SessionPoolOptions {
   readonly spares: number;
   /** Tries to read the next request before a worker sleeps. */
   readonly spins: number;
+  /** Whether workers run before all ordinary threads, if that is permitted. */
+  readonly realTime: boolean;
   readonly onEvent: (event: SessionEvent) => void;
   /** A worker ended by itself: its requests are lost to this process. */
   readonly onFailure: (error: Error) => void;
@@ -75,10 +77,10 @@ export class SessionPool {
   }
 
   #startWorker(worker: number): Session {
-    const { systemCalls, spins, workers: leaders } = this.#options;
+    const { systemCalls, spins, realTime, workers: leaders } = this.#options;
     const eventfd = systemCalls.eventfd();
     const { port1, port2 } = new MessageChannel();
-    const start: SessionStart = { leaders, control: this.#control, statistics: this.statistics, worker, eventfd, spins };
+    const start: SessionStart = { leaders, control: this.#control, statistics: this.statistics, worker, eventfd, spins, realTime };
     const fromSource = import.meta.url.endsWith(".ts");
     const thread = new Worker(new URL(fromSource ? "./session-worker.ts" : "./session-worker.js", import.meta.url), {
       workerData: { start, port: port2 },
