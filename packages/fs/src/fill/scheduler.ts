@@ -1,5 +1,6 @@
 import { EstargzError, type Logger, PRIORITY_BACKGROUND, PRIORITY_ON_DEMAND, PRIORITY_PREFETCH } from "@estargz/interface";
 import { type Deferred, deferred } from "../deferred.ts";
+import { diskBytes } from "../store/disk-bytes.ts";
 import type { ChunkResult, DecoderOrder } from "./decoder.ts";
 import type { DecoderPool } from "./decoder-pool.ts";
 import { DecoderUrgency } from "./decoder-urgency.ts";
@@ -101,10 +102,6 @@ export class FillScheduler implements FillHost, TransferHost {
     this.#layers.delete(layer.store.id);
     this.#links.delete(layer);
     this.order({ type: "forget-layer", layer: layer.store.id });
-  }
-
-  layer(id: number): LayerFill | undefined {
-    return this.#layers.get(id);
   }
 
   /** Gives an order to the decoders. */
@@ -263,7 +260,7 @@ export class FillScheduler implements FillHost, TransferHost {
   #start(layer: LayerFill, plan: SpanPlan, cause: FetchCause, keep: boolean): boolean {
     const { index } = layer.store;
     let bytes = 0;
-    for (const chunk of plan.chunks) bytes += Math.ceil(index.chunkLength(chunk) / 4096) * 4096;
+    for (const chunk of plan.chunks) bytes += diskBytes(index, chunk);
     const isDemand = cause === "on-demand" || cause === "read-ahead";
     const hasRoom = keep || this.#options.reserve(bytes, isDemand);
     if (!hasRoom && !isDemand) return false;
@@ -348,7 +345,14 @@ export class FillScheduler implements FillHost, TransferHost {
     if (!run.ended || run.open.size > 0 || !this.#runs.delete(run.shared.id)) return;
     this.#spare.give(run.shared.bytes);
     this.#bytesInFlight -= run.length;
-    this.#reservedBytes -= run.reservedBytes;
+    this.#unreserve(run, run.reservedBytes);
+  }
+
+  /** What is counted as stored is not set aside any more. */
+  #unreserve(run: TransferRun, wanted: number): void {
+    const bytes = Math.min(run.reservedBytes, wanted);
+    run.reservedBytes -= bytes;
+    this.#reservedBytes -= bytes;
   }
 
   #onResults(results: readonly ChunkResult[]): void {
@@ -356,7 +360,7 @@ export class FillScheduler implements FillHost, TransferHost {
       const layer = this.#layers.get(result.layer);
       const run = this.#runs.get(result.transfer)?.run;
       if (run !== undefined) {
-        run.open.delete(result.chunk);
+        if (run.open.delete(result.chunk) && layer !== undefined) this.#unreserve(run, diskBytes(layer.store.index, result.chunk));
         this.#finish(run);
       }
       this.#counters.chunk(result.outcome);

@@ -19,8 +19,8 @@ export interface TransferRun {
   lastPieceMs: number;
   paused: boolean;
   ended: boolean;
-  /** Bytes of disk set aside for it. */
-  readonly reservedBytes: number;
+  /** Bytes of disk set aside for its chunks that no decoder has reported yet. */
+  reservedBytes: number;
   readonly abort: AbortController;
 }
 

@@ -1,5 +1,6 @@
 import type { Logger } from "@estargz/interface";
 import type { HeldLayer } from "../held-layer.ts";
+import { diskBytes } from "./disk-bytes.ts";
 import type { LayerStore } from "./layer-store.ts";
 
 /** How long a chunk's bytes stay after it was taken out of the bitmap: a reader may be on its way to them. */
@@ -109,7 +110,7 @@ function chooseChunks(store: LayerStore, read: ReadonlySet<number>, isRead: bool
   for (let chunk = index.chunkCount - 1; chunk >= 0 && bytes < wanted; chunk--) {
     if (!store.isLive(chunk) || read.has(chunk) !== isRead || store.pinned.has(index.chunkInode(chunk))) continue;
     chunks.push(chunk);
-    bytes += Math.ceil(index.chunkLength(chunk) / 4096) * 4096;
+    bytes += diskBytes(index, chunk);
   }
   return { chunks, bytes };
 }

@@ -8,6 +8,7 @@ import type { LayerIndex } from "../layer-index.ts";
 import { mapLayerIndex, openLayerIndex, shareLayerIndex } from "../load-layer-index.ts";
 import { bitmapBytes, clearBit, hasBit } from "./bits.ts";
 import type { ChunkFilesInit } from "./chunk-files.ts";
+import { diskBytes } from "./disk-bytes.ts";
 import { type MakeLayerFolder, makeLayerFolder } from "./make-layer-folder.ts";
 import { punchHole } from "./punch-hole.ts";
 import { nodeStoreFiles } from "./store-files.ts";
@@ -133,7 +134,7 @@ export class LayerStore implements DriverStore {
   count(chunk: number, sign: 1 | -1): void {
     const length = this.index.chunkLength(chunk);
     this.coveredBytes += sign * length;
-    this.localBytes += sign * Math.ceil(length / 4096) * 4096;
+    this.localBytes += sign * diskBytes(this.index, chunk);
   }
 
   backingPath(inode: number): string | undefined {
