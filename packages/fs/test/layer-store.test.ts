@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { buildLayerIndex } from "../src/build-layer-index.ts";
 import { ChunkFiles } from "../src/store/chunk-files.ts";
 import { LayerStore } from "../src/store/layer-store.ts";
+import { createOpenFiles } from "../src/store/open-files.ts";
 import { nodeStoreFiles } from "../src/store/store-files.ts";
 import { randomBytes } from "./content.ts";
 import { makeLayer } from "./memory-layer.ts";
@@ -24,7 +25,7 @@ beforeEach(async () => {
 afterEach(() => rm(root, { recursive: true, force: true }));
 
 function write(store: LayerStore): void {
-  const files = new ChunkFiles(store.init(), nodeStoreFiles);
+  const files = new ChunkFiles(store.init(), createOpenFiles(nodeStoreFiles));
   files.write(chunk, content);
   files.close();
 }
@@ -43,7 +44,7 @@ describe("a layer's folder", () => {
     expect(await readdir(root)).toEqual(["layer"]);
     const again = await LayerStore.open(3, directory, store.marks());
     expect(again?.isLive(chunk)).toBe(true);
-    const files = new ChunkFiles(store.init(), nodeStoreFiles);
+    const files = new ChunkFiles(store.init(), createOpenFiles(nodeStoreFiles));
     expect(files.read(chunk)).toEqual(new Uint8Array(content));
     files.close();
   });

@@ -8,6 +8,7 @@ import { describeTransfer, TransferWord } from "../src/fill/transfer.ts";
 import { buildLayerIndex } from "../src/index.ts";
 import { ChunkFiles } from "../src/store/chunk-files.ts";
 import { LayerStore } from "../src/store/layer-store.ts";
+import { createOpenFiles } from "../src/store/open-files.ts";
 import { nodeStoreFiles, type StoreFiles } from "../src/store/store-files.ts";
 import { randomBytes } from "./content.ts";
 import { makeLayer } from "./memory-layer.ts";
@@ -103,7 +104,7 @@ describe("a store whose process stops", () => {
       if (again === undefined) throw new Error("the store cannot be opened");
       // Before it is hashed, nothing is shown.
       expect(layer.chunks.filter((chunk) => again.isLive(chunk.index))).toEqual([]);
-      const chunkFiles = new ChunkFiles(again.init(), nodeStoreFiles);
+      const chunkFiles = new ChunkFiles(again.init(), createOpenFiles(nodeStoreFiles));
       for (const { index: chunk } of layer.chunks) {
         const good = chunkFiles.check(chunk);
         expect(good || !shown.has(chunk)).toBe(true);
@@ -124,7 +125,7 @@ describe("a store whose process stops", () => {
     nodeStoreFiles.close(damage);
     const again = await LayerStore.open(2, directory, undefined);
     if (again === undefined) throw new Error("the store cannot be opened");
-    const chunkFiles = new ChunkFiles(again.init(), nodeStoreFiles);
+    const chunkFiles = new ChunkFiles(again.init(), createOpenFiles(nodeStoreFiles));
     const bad = layer.chunks.filter((chunk) => !chunkFiles.check(chunk.index));
     chunkFiles.close();
     expect(bad.map((chunk) => layer.entries[chunk.entry]?.path)).toEqual(["a"]);

@@ -1,6 +1,7 @@
 import { type EstargzError, isEstargzError } from "@estargz/interface";
 import { hasBit } from "../store/bits.ts";
 import { ChunkFiles, type ChunkFilesInit } from "../store/chunk-files.ts";
+import { createOpenFiles, type OpenFiles } from "../store/open-files.ts";
 import type { StoreFiles } from "../store/store-files.ts";
 import { createMemberDecompressor, type MemberDecompressor } from "./decompress.ts";
 import { type SharedTransfer, TransferWord } from "./transfer.ts";
@@ -44,7 +45,7 @@ const BATCH = 64;
  */
 export class Decoder {
   readonly #layers = new Map<number, ChunkFiles>();
-  readonly #files: StoreFiles;
+  readonly #files: OpenFiles;
   readonly #post: (results: readonly ChunkResult[]) => void;
   readonly #decompressor: MemberDecompressor;
   #transfers: SharedTransfer[] = [];
@@ -55,7 +56,7 @@ export class Decoder {
 
   constructor(files: StoreFiles, post: (results: readonly ChunkResult[]) => void, options: { readonly native?: boolean } = {}) {
     this.#decompressor = createMemberDecompressor(options.native ?? true);
-    this.#files = files;
+    this.#files = createOpenFiles(files);
     this.#post = post;
   }
 

@@ -1,4 +1,5 @@
 import type { Logger } from "@estargz/interface";
+import type { OpenFiles } from "../store/open-files.ts";
 import type { GivenBudget } from "./given-bytes.ts";
 import type { LayerFill } from "./layer-fill.ts";
 import type { FillSettings } from "./options.ts";
@@ -8,6 +9,8 @@ import type { TransferRun } from "./transfer-run.ts";
 export interface FillHost {
   readonly settings: FillSettings;
   readonly logger: Logger;
+  /** Files that the main thread has open. */
+  readonly files: OpenFiles;
   /** Memory for chunks that the disk does not take, shared by all layers. */
   readonly given: GivenBudget;
   /** Something is queued. */

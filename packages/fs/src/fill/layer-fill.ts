@@ -2,7 +2,6 @@ import { EstargzError, type ReaderAt } from "@estargz/interface";
 import { assembleRange } from "../store/assemble-range.ts";
 import { ChunkFiles } from "../store/chunk-files.ts";
 import type { LayerStore } from "../store/layer-store.ts";
-import { nodeStoreFiles } from "../store/store-files.ts";
 import type { ChunkResult } from "./decoder.ts";
 import { type DemandPlan, DemandQueue } from "./demand-queue.ts";
 import { noBytes } from "./fill-counters.ts";
@@ -64,7 +63,7 @@ export class LayerFill {
       check: (chunks) => host.check(this, chunks, false),
       copy: (chunk) => this.#copy(chunk),
     });
-    this.#files = new ChunkFiles(store.init(), nodeStoreFiles);
+    this.#files = new ChunkFiles(store.init(), host.files);
   }
 
   /** Adds a place that the blob can be read from. */

@@ -1,6 +1,8 @@
 import { EstargzError, type Logger, PRIORITY_BACKGROUND, PRIORITY_ON_DEMAND, PRIORITY_PREFETCH } from "@estargz/interface";
 import { type Deferred, deferred } from "../deferred.ts";
 import { diskBytes } from "../store/disk-bytes.ts";
+import { createOpenFiles, type OpenFiles } from "../store/open-files.ts";
+import { nodeStoreFiles } from "../store/store-files.ts";
 import type { ChunkResult, DecoderOrder } from "./decoder.ts";
 import type { DecoderPool } from "./decoder-pool.ts";
 import { DecoderUrgency } from "./decoder-urgency.ts";
@@ -45,6 +47,7 @@ export class FillScheduler implements FillHost, TransferHost {
   readonly #urgency: DecoderUrgency;
   readonly #spare: SpareBuffers;
   readonly given: GivenBudget;
+  readonly files: OpenFiles = createOpenFiles(nodeStoreFiles);
   readonly #stallTimer: NodeJS.Timeout;
   #pumping: NodeJS.Immediate | undefined;
   #wakeUp: NodeJS.Timeout | undefined;

@@ -3,7 +3,7 @@ import { EstargzError } from "@estargz/interface";
 import { dataFilePath } from "../data-file-path.ts";
 import { type IndexMemory, LayerIndex } from "../layer-index.ts";
 import { clearBit, hasBit, setBit } from "./bits.ts";
-import type { StoreFiles } from "./store-files.ts";
+import type { OpenFiles } from "./open-files.ts";
 
 /** What a thread needs to read and write a layer's local data. Can be posted to it. */
 export interface ChunkFilesInit {
@@ -18,7 +18,6 @@ export interface ChunkFilesInit {
   readonly bitmapPath: string | undefined;
 }
 
-const MAX_OPEN_FILES = 64;
 const ZEROS = new Uint8Array(1024 * 1024);
 
 /**
@@ -32,10 +31,9 @@ export class ChunkFiles {
   readonly stored: Int32Array<SharedArrayBuffer>;
   readonly #storedBytes: Uint8Array<SharedArrayBuffer>;
   readonly #init: ChunkFilesInit;
-  readonly #files: StoreFiles;
-  readonly #open = new Map<string, number>();
+  readonly #files: OpenFiles;
 
-  constructor(init: ChunkFilesInit, files: StoreFiles) {
+  constructor(init: ChunkFilesInit, files: OpenFiles) {
     this.index = LayerIndex.over(init.index);
     this.layer = init.layer;
     this.live = new Int32Array(init.live);
@@ -76,7 +74,7 @@ export class ChunkFiles {
   write(chunk: number, bytes: Uint8Array): void {
     const inode = this.index.chunkInode(chunk);
     const file = this.#file(dataFilePath(this.#init.dataPath, this.index, inode));
-    this.#files.write(file, bytes, this.index.dataOffset(inode) + this.index.chunkFileOffset(chunk));
+    this.#files.calls.write(file, bytes, this.index.dataOffset(inode) + this.index.chunkFileOffset(chunk));
     this.note([chunk]);
   }
 
@@ -103,7 +101,7 @@ export class ChunkFiles {
   #persist(firstWord: number, lastWord: number): void {
     if (this.#init.bitmapPath === undefined || firstWord > lastWord) return;
     // The words are read while the kernel copies them, so of two threads that write the same word the later one has both bits.
-    this.#files.write(this.#file(this.#init.bitmapPath), this.#storedBytes.subarray(firstWord * 4, lastWord * 4 + 4), firstWord * 4);
+    this.#files.calls.write(this.#file(this.#init.bitmapPath), this.#storedBytes.subarray(firstWord * 4, lastWord * 4 + 4), firstWord * 4);
   }
 
   /** Reads a chunk from the data files; `undefined` when the file does not reach that far. */
@@ -111,7 +109,7 @@ export class ChunkFiles {
     const inode = this.index.chunkInode(chunk);
     const file = this.#file(dataFilePath(this.#init.dataPath, this.index, inode));
     const bytes = new Uint8Array(this.index.chunkLength(chunk));
-    const length = this.#files.read(file, bytes, this.index.dataOffset(inode) + this.index.chunkFileOffset(chunk));
+    const length = this.#files.calls.read(file, bytes, this.index.dataOffset(inode) + this.index.chunkFileOffset(chunk));
     return length === bytes.length ? bytes : undefined;
   }
 
@@ -143,30 +141,17 @@ export class ChunkFiles {
     const start = this.index.dataOffset(inode) + this.index.chunkFileOffset(chunk);
     const length = this.index.chunkLength(chunk);
     for (let at = 0; at < length; at += ZEROS.length) {
-      this.#files.write(file, ZEROS.subarray(0, Math.min(ZEROS.length, length - at)), start + at);
+      this.#files.calls.write(file, ZEROS.subarray(0, Math.min(ZEROS.length, length - at)), start + at);
     }
     this.note([chunk]);
   }
 
   #file(path: string): number {
-    const known = this.#open.get(path);
-    if (known !== undefined) return known;
-    if (this.#open.size >= MAX_OPEN_FILES) {
-      const [oldest] = this.#open;
-      if (oldest !== undefined) this.#closeFile(oldest);
-    }
-    const file = this.#files.open(path);
-    this.#open.set(path, file);
-    return file;
-  }
-
-  #closeFile([path, file]: readonly [string, number]): void {
-    this.#open.delete(path);
-    this.#files.close(file);
+    return this.#files.get(this, path);
   }
 
   /** Closes the files. */
   close(): void {
-    for (const open of this.#open) this.#closeFile(open);
+    this.#files.close(this);
   }
 }
