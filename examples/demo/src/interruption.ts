@@ -25,6 +25,8 @@ export function listenForInterruption(say: (text: string) => void): AbortSignal 
 
 /** Rejects as soon as the signal is aborted, whatever `work` does; its own result comes too late then. */
 export async function unlessInterrupted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  // Its failure is the interruption's: without a handler it would end the process in the middle of cleaning up.
+  work.catch(() => undefined);
   signal.throwIfAborted();
   let stop: (() => void) | undefined;
   const aborted = new Promise<never>((_resolve, reject) => {
