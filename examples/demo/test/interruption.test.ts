@@ -3,7 +3,7 @@ import { expect, onTestFinished, test, vi } from "vitest";
 import { unlessInterrupted } from "../src/interruption.ts";
 
 test("what fails after an interruption ends no process", async () => {
-  const unhandled = vi.fn();
+  const unhandled = vi.fn<() => void>();
   process.on("unhandledRejection", unhandled);
   onTestFinished(() => void process.off("unhandledRejection", unhandled));
   const reason = new Error("stopped");
