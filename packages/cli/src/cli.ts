@@ -36,7 +36,13 @@ function createProgram(context: CliContext): Command {
     .configureOutput({
       writeOut: (text) => void context.stdout.write(text),
       writeErr: (text) => void context.stderr.write(text),
-      outputError: (text, write) => write(text.replace(/^error: /, "estargz: ")),
+      outputError: (text, write) =>
+        write(
+          `${text
+            .replace(/^error: /, "estargz: ")
+            .trimEnd()
+            .replaceAll("\n", " ")} (see estargz --help)\n`,
+        ),
     });
   for (const add of [
     addConvertCommand,

@@ -22,7 +22,8 @@ const MARKS: Readonly<Record<DiagnosisCheck["status"], string>> = {
 
 function checkText(check: DiagnosisCheck): string {
   const layer = check.layer === undefined ? "" : `layer ${check.layer}: `;
-  const fix = check.fix === undefined ? "" : `          fix: ${check.fix}\n`;
+  // A fix may be lines of a configuration file: they stay together below the check that they belong to.
+  const fix = check.fix === undefined ? "" : `         fix: ${check.fix.replaceAll("\n", "\n              ")}\n`;
   return `${MARKS[check.status]}  ${layer}${check.message}\n${fix}`;
 }
 
