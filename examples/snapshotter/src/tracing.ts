@@ -12,25 +12,18 @@ export interface Tracing {
   close(): Promise<void>;
 }
 
+/** Loads the exporter only when somebody traces. */
 async function load() {
-  try {
-    const [sdk, core, exporter, resources] = await Promise.all([
-      import("@opentelemetry/sdk-trace"),
-      import("@opentelemetry/core"),
-      import("@opentelemetry/exporter-trace-otlp-http"),
-      import("@opentelemetry/resources"),
-    ]);
-    return { ...sdk, ...core, ...exporter, ...resources };
-  } catch (error) {
-    throw new EstargzError(
-      "INVALID_CONFIG",
-      "[tracing] endpoint needs the optional @opentelemetry packages of this program: install them, or leave it empty",
-      { cause: error },
-    );
-  }
+  const [sdk, core, exporter, resources] = await Promise.all([
+    import("@opentelemetry/sdk-trace"),
+    import("@opentelemetry/core"),
+    import("@opentelemetry/exporter-trace-otlp-http"),
+    import("@opentelemetry/resources"),
+  ]);
+  return { ...sdk, ...core, ...exporter, ...resources };
 }
 
-/** Starts to send spans to an OTLP collector over HTTP. The packages that do it are optional, and loaded only here. */
+/** Starts to send spans to an OTLP collector over HTTP. */
 export async function startTracing(endpoint: string): Promise<Tracing> {
   if (!URL.canParse(endpoint)) throw new EstargzError("INVALID_CONFIG", `[tracing] endpoint ${JSON.stringify(endpoint)} is not a URL`);
   const { TracerProvider, BatchSpanProcessor, OTLPTraceExporter, W3CTraceContextPropagator, resourceFromAttributes } = await load();
