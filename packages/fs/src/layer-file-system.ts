@@ -9,27 +9,24 @@ import {
   type LayerLocation,
   type Logger,
   noLogger,
-  type ReaderAt,
 } from "@estargz/interface";
-import { attachedLayer, chunksOf, closeAll, digestOf, raceSignal, TOC_DIGEST_ANNOTATION, tocDigestOf } from "./attach-request.ts";
+import { attachedLayer, chunksOf, closeAll, digestOf, raceSignal, tocDigestOf } from "./attach-request.ts";
 import { createDriver } from "./create-driver.ts";
 import type { Driver } from "./driver.ts";
 import { observeDriver } from "./driver-metrics.ts";
 import { startDecoderPool } from "./fill/decoder-pool.ts";
 import { createDigestTable, type DigestTable } from "./fill/digest-table.ts";
-import { LayerFill } from "./fill/layer-fill.ts";
 import { fillSettings } from "./fill/options.ts";
 import { FillScheduler } from "./fill/scheduler.ts";
-import { HeldLayer } from "./held-layer.ts";
+import type { HeldLayer } from "./held-layer.ts";
 import { createLayerEvents, type LayerEvents } from "./layer-events.ts";
 import type { LayerFileSystemOptions } from "./layer-file-system-options.ts";
-import type { LayerIndex } from "./layer-index.ts";
+import { LayerFinder } from "./layer-finder.ts";
 import type { LayerFileSystemStatistics, LocalLayerFileSystem } from "./local-layer-file-system.ts";
 import { type LayerOpener, startLayerOpener } from "./open/layer-opener.ts";
-import { openFromLocations } from "./open/open-from-locations.ts";
 import { createDiskBudget, type DiskBudget } from "./store/disk-budget.ts";
-import { type FileMarks, LayerStore, removeFolder } from "./store/layer-store.ts";
-import { layerKey, StoreDirectory } from "./store/store-directory.ts";
+import { type FileMarks, removeFolder } from "./store/layer-store.ts";
+import { StoreDirectory } from "./store/store-directory.ts";
 
 /**
  * Starts a file system of layers: takes over what an earlier process showed from the same `root`, without network, and
@@ -66,15 +63,11 @@ class LocalFiles implements LocalLayerFileSystem {
   readonly #scheduler: FillScheduler;
   readonly #budget: DiskBudget;
   readonly #events: LayerEvents;
+  readonly #finder: LayerFinder;
   /** Known layers by key. */
-  readonly #layers = new Map<string, HeldLayer>();
+  readonly #layers: ReadonlyMap<string, HeldLayer>;
   readonly #owners = new Map<string, HeldLayer>();
-  /** Layers being opened, by key, so that two owners open one layer once. */
-  readonly #opening = new Map<string, Promise<HeldLayer>>();
-  /** Layers that were expected before their TOC digest was known, by layer digest. */
-  readonly #expected = new Map<string, Promise<LayerIndex | undefined>>();
   readonly #closing = new AbortController();
-  #nextStore = 1;
   #nextRank = 1;
   #closed: Promise<void> | undefined;
 
@@ -112,6 +105,16 @@ class LocalFiles implements LocalLayerFileSystem {
           onFailure,
         }),
     );
+    this.#finder = new LayerFinder({
+      options,
+      logger: this.#logger,
+      directory,
+      opener: this.#opener,
+      digests: this.#digests,
+      scheduler: this.#scheduler,
+      closing: this.#closing.signal,
+    });
+    this.#layers = this.#finder.layers;
     this.#budget = createDiskBudget({
       maxBytes: options.maxBytes ?? Number.POSITIVE_INFINITY,
       logger: this.#logger,
@@ -133,7 +136,7 @@ class LocalFiles implements LocalLayerFileSystem {
         continue;
       }
       try {
-        const layer = await this.#openStored(key, record.layerDigest, record.locations, record.lastUsedMs);
+        const layer = await this.#finder.openStored(key, record.layerDigest, record.locations, record.lastUsedMs);
         if (layer === undefined) {
           this.#logger.warn(
             { digest: record.layerDigest },
@@ -195,158 +198,10 @@ class LocalFiles implements LocalLayerFileSystem {
     signal: AbortSignal | undefined,
   ): Promise<HeldLayer> {
     for (;;) {
-      const layer = await raceSignal(this.#find(request, layerDigest, tocDigest), signal);
+      const layer = await raceSignal(this.#finder.find(request, layerDigest, tocDigest), signal);
       this.#throwIfClosed();
       if (this.#layers.get(layer.key) === layer) return layer;
     }
-  }
-
-  expect(requests: readonly Omit<AttachRequest, "owner">[]): void {
-    for (const request of requests) {
-      try {
-        const layerDigest = digestOf(request.locations);
-        const tocDigest = tocDigestOf(request);
-        // Who attaches sees the error.
-        if (tocDigest !== undefined) this.#find(request, layerDigest, tocDigest).catch(() => undefined);
-        else if (request.allowUnverified !== true && !this.#isKnown(layerDigest)) this.#expect(request.locations, layerDigest);
-      } catch {
-        // Shown at attach.
-      }
-    }
-  }
-
-  #isKnown(layerDigest: Digest): boolean {
-    for (const layer of this.#layers.values()) if (layer.layerDigest === layerDigest) return true;
-    return false;
-  }
-
-  #expect(locations: readonly LayerLocation[], layerDigest: Digest): void {
-    if (this.#expected.has(layerDigest)) return;
-    const opening = this.#openRemote(locations, undefined, false).then(
-      ({ index, readers }) => {
-        this.#makeReady(index, layerDigest, locations, readers);
-        return index;
-      },
-      () => undefined,
-    );
-    this.#expected.set(layerDigest, opening);
-    // Kept for a while only: nobody may come.
-    setTimeout(() => this.#expected.delete(layerDigest), 120_000).unref();
-  }
-
-  /** Makes the local store of an expected layer, so that who attaches it only has to show it. Nobody holds it until then. */
-  #makeReady(index: LayerIndex, layerDigest: Digest, locations: readonly LayerLocation[], readers: readonly ReaderAt[]): void {
-    const key = layerKey(layerDigest, index.tocDigest);
-    if (this.#closing.signal.aborted || this.#layers.has(key) || this.#opening.has(key)) {
-      void closeAll(readers);
-      return;
-    }
-    const make = async (): Promise<HeldLayer> =>
-      (await this.#openStored(key, layerDigest, locations, Date.now())) ?? this.#create(key, index, layerDigest, locations, readers);
-    const opening = make().finally(() => this.#opening.delete(key));
-    // Who attaches sees the error.
-    opening.catch(() => undefined);
-    this.#opening.set(key, opening);
-  }
-
-  /** Finds a layer in memory, on disk, or at its source. */
-  #find(request: Omit<AttachRequest, "owner">, layerDigest: Digest, tocDigest: Digest | undefined): Promise<HeldLayer> {
-    if (tocDigest === undefined) return this.#openUnverified(request, layerDigest);
-    const key = layerKey(layerDigest, tocDigest);
-    const known = this.#layers.get(key);
-    if (known !== undefined) return Promise.resolve(known);
-    let opening = this.#opening.get(key);
-    if (opening === undefined) {
-      opening = this.#open(key, request.locations, layerDigest, tocDigest).finally(() => this.#opening.delete(key));
-      this.#opening.set(key, opening);
-    }
-    return opening;
-  }
-
-  async #open(key: string, locations: readonly LayerLocation[], layerDigest: Digest, tocDigest: Digest): Promise<HeldLayer> {
-    const stored = await this.#openStored(key, layerDigest, locations, Date.now());
-    if (stored !== undefined) return stored;
-    const expected = await this.#expected.get(layerDigest);
-    this.#expected.delete(layerDigest);
-    if (expected?.tocDigest === tocDigest) return this.#create(key, expected, layerDigest, locations, undefined);
-    const { index, readers } = await this.#openRemote(locations, tocDigest, false);
-    return this.#create(key, index, layerDigest, locations, readers);
-  }
-
-  async #openUnverified(request: Omit<AttachRequest, "owner">, layerDigest: Digest): Promise<HeldLayer> {
-    if (request.allowUnverified !== true) {
-      throw new EstargzError(
-        "UNVERIFIED",
-        `no digest of the TOC of layer ${layerDigest} is known (annotation ${TOC_DIGEST_ANNOTATION}); set allowUnverified to show it all the same`,
-      );
-    }
-    const { index, readers } = await this.#openRemote(request.locations, undefined, true);
-    return this.#create(`unverified-${this.#directory.takeNumber()}`, index, layerDigest, request.locations, readers);
-  }
-
-  #openRemote(
-    locations: readonly LayerLocation[],
-    tocDigest: Digest | undefined,
-    allowUnverified: boolean,
-  ): Promise<{ readonly index: LayerIndex; readonly readers: readonly ReaderAt[] }> {
-    const { source, externalToc } = this.#options;
-    return openFromLocations(this.#opener, { source, locations, tocDigest, allowUnverified, externalToc, signal: this.#closing.signal });
-  }
-
-  async #openStored(
-    key: string,
-    layerDigest: Digest,
-    locations: readonly LayerLocation[],
-    lastUsedMs: number,
-  ): Promise<HeldLayer | undefined> {
-    const store = await LayerStore.open(this.#nextStore++, this.#directory.directory(key), this.#directory.marks(key));
-    if (store === undefined) return undefined;
-    const readers = locations.map((location) => this.#options.source.open(location));
-    return this.#hold(key, store, layerDigest, locations, readers, lastUsedMs);
-  }
-
-  async #create(
-    key: string,
-    index: LayerIndex,
-    layerDigest: Digest,
-    locations: readonly LayerLocation[],
-    opened: readonly ReaderAt[] | undefined,
-  ): Promise<HeldLayer> {
-    this.#throwIfClosed();
-    const id = this.#nextStore++;
-    const directory = this.#directory.directory(key);
-    let store: LayerStore;
-    try {
-      store = await LayerStore.create(id, directory, index, {
-        maxBackingFiles: this.#options.maxBackingFiles,
-        make: this.#opener.make,
-      });
-    } catch (error) {
-      this.#logger.warn({ err: error, directory }, "a layer's data cannot be kept on disk: it is served from its source");
-      store = LayerStore.withoutFiles(id, directory, index);
-    }
-    const readers = opened ?? locations.map((location) => this.#options.source.open(location));
-    return this.#hold(key, store, layerDigest, locations, readers, Date.now());
-  }
-
-  #hold(
-    key: string,
-    store: LayerStore,
-    layerDigest: Digest,
-    locations: readonly LayerLocation[],
-    readers: readonly ReaderAt[],
-    lastUsedMs: number,
-  ): HeldLayer {
-    const fill = new LayerFill(store, readers, this.#scheduler);
-    fill.recorded = store.readFirstUse();
-    const layer = new HeldLayer({ key, layerDigest, fill, locations, readers, lastUsedMs });
-    fill.attached = false;
-    this.#layers.set(key, layer);
-    this.#digests.add(store.id, store.index);
-    // Read from end to end until here; what of it is used from now on is little.
-    store.index.rest();
-    this.#scheduler.add(fill);
-    return layer;
   }
 
   /** Shows a layer that somebody holds, hides one that nobody holds; one step at a time for each layer. */
@@ -412,6 +267,10 @@ class LocalFiles implements LocalLayerFileSystem {
         "what is known of a layer cannot be kept on disk: it is lost at the next restart",
       );
     }
+  }
+
+  expect(requests: readonly Omit<AttachRequest, "owner">[]): void {
+    this.#finder.expect(requests);
   }
 
   get(owner: string): AttachedLayer | undefined {
@@ -491,7 +350,7 @@ class LocalFiles implements LocalLayerFileSystem {
   }
 
   async #remove(layer: HeldLayer): Promise<number> {
-    this.#layers.delete(layer.key);
+    this.#finder.layers.delete(layer.key);
     this.#digests.remove(layer.fill.store.id);
     this.#scheduler.remove(layer.fill);
     // The folder's name is free before anything is waited for.

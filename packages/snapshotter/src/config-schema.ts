@@ -137,6 +137,11 @@ const configSchema = z.object({
       merge_buffer_size: key(count, 419_430_400, "", "ignored", "nothing has to be merged"),
       merge_worker_count: key(count, 10, "", "ignored", "nothing has to be merged"),
       driver: key(z.enum(["auto", "dev-fuse", "fuse-native"]), "auto", "what speaks to the kernel; auto: dev-fuse where it can be used"),
+      real_time: key(
+        flag,
+        true,
+        "answer the kernel at real-time priority where that is permitted: short waits on a busy machine, at others' expense (dev-fuse only)",
+      ),
       keeper: key(flag, true, "keep mounts alive in a small process of its own while this one restarts (dev-fuse only)"),
     },
     "the file system",

@@ -9,7 +9,12 @@ export interface SnapshotterConfig {
   readonly allow_no_verification: boolean;
   readonly disable_verification: boolean;
   readonly blob: { readonly fetching_timeout_sec: number };
-  readonly fuse: { readonly passthrough: boolean; readonly driver: "auto" | "dev-fuse" | "fuse-native"; readonly keeper: boolean };
+  readonly fuse: {
+    readonly passthrough: boolean;
+    readonly driver: "auto" | "dev-fuse" | "fuse-native";
+    readonly keeper: boolean;
+    readonly real_time: boolean;
+  };
   readonly kubeconfig_keychain: {
     readonly enable_keychain: boolean;
     readonly kubeconfig_path: string;

@@ -62,7 +62,7 @@ function fileSystemOptions(
   onFailure: (error: Error) => void,
 ): Omit<LayerFileSystemOptions, "source"> {
   const background = config.no_background_fetch ? "off" : config.fill.background;
-  const { driver, keeper, passthrough } = config.fuse;
+  const { driver, keeper, passthrough, real_time } = config.fuse;
   return {
     root: join(options.root, "layers"),
     // Short: an overlay's option string names it once a layer.
@@ -70,7 +70,12 @@ function fileSystemOptions(
     background,
     sourceTimeoutMs: config.blob.fetching_timeout_sec * 1000,
     logger: options.logger,
-    devFuse: { passthrough: passthrough ? "auto" : "off", ...(keeper ? {} : { keeper: false }), onFailure },
+    devFuse: {
+      passthrough: passthrough ? "auto" : "off",
+      ...(keeper ? {} : { keeper: false }),
+      ...(real_time ? {} : { realTime: false }),
+      onFailure,
+    },
     ...(driver === "auto" ? {} : { driver }),
     ...(config.cache.max_bytes === 0 ? {} : { maxBytes: config.cache.max_bytes }),
   };
