@@ -12,7 +12,7 @@ import { makeLayer } from "./memory-layer.ts";
 import { TestSource, until } from "./test-source.ts";
 
 const run = promisify(execFile);
-const content = randomBytes(1, 3_000_000);
+const content = randomBytes(1, 5_000_000);
 const sum = createHash("sha256").update(content).digest("hex");
 const small = Array.from({ length: 20 }, (_, at) => ({ path: `small/${at}`, content: randomBytes(at, 20_000) }));
 const made = makeLayer([{ path: "file", content }, ...small], { chunkSize: 200_000 });

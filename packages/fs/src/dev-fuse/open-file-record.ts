@@ -58,6 +58,11 @@ export class OpenFileRecord {
 
   /** Removes the record. */
   remove(): void {
-    for (const path of [this.#path, `${this.#path}.new`]) rmSync(path, { force: true });
+    try {
+      for (const path of [this.#path, `${this.#path}.new`]) rmSync(path, { force: true });
+    } catch {
+      // A read-only disk.
+      this.#behind = true;
+    }
   }
 }
