@@ -2,4 +2,4 @@
 export const sourceConditions: string[] = ["@estargz/source", "node", "import", "module", "default"];
 
 /** Flags of every Node process that loads our code: see docs/architecture.md, "Known defects of the runtime". */
-export const nodeFlags: string[] = ["--no-memory-protection-keys"];
+export const nodeFlags: string[] = ["--no-memory-protection-keys", "--wasm-wrapper-tiering-budget=1000000000"];

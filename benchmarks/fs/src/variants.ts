@@ -57,7 +57,7 @@ export function driverVariant(
     async mount() {
       const start = { driver, mountRoot: freshMountPoint(folder), indexPath, dataPath: tree.dataPath };
       const child = fork(fileURLToPath(new URL("./server-process.ts", import.meta.url)), [JSON.stringify(start)], {
-        execArgv: ["--no-memory-protection-keys", "--conditions=@estargz/source"],
+        execArgv: ["--no-memory-protection-keys", "--wasm-wrapper-tiering-budget=1000000000", "--conditions=@estargz/source"],
       });
       const [{ path }] = (await once(child, "message")) as [{ path: string }];
       return {

@@ -230,7 +230,19 @@ describe("connections", () => {
     const main = new URL("./rootless-process.ts", import.meta.url).pathname;
     const { stdout } = await run(
       "unshare",
-      ["-m", "sh", "-euc", script, "sh", process.execPath, "--no-memory-protection-keys", "--conditions=@estargz/source", main, folder],
+      [
+        "-m",
+        "sh",
+        "-euc",
+        script,
+        "sh",
+        process.execPath,
+        "--no-memory-protection-keys",
+        "--wasm-wrapper-tiering-budget=1000000000",
+        "--conditions=@estargz/source",
+        main,
+        folder,
+      ],
       {
         encoding: "utf8",
       },

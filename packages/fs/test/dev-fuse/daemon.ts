@@ -19,7 +19,7 @@ const keepers = new Set<number>();
 /** Starts a daemon; resolves when its layers are attached. */
 export async function startDaemon(start: DaemonStart): Promise<Daemon> {
   const child = fork(fileURLToPath(new URL("./daemon-process.ts", import.meta.url)), [JSON.stringify(start)], {
-    execArgv: ["--no-memory-protection-keys", "--conditions=@estargz/source"],
+    execArgv: ["--no-memory-protection-keys", "--wasm-wrapper-tiering-budget=1000000000", "--conditions=@estargz/source"],
     stdio: ["ignore", "inherit", "inherit", "ipc"],
   });
   running.add(child);
