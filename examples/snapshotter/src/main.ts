@@ -46,11 +46,17 @@ async function serve(options: ServeOptions): Promise<void> {
   for (const note of notes) logger.warn({}, `configuration: ${note}`);
   const tracing = config.tracing.endpoint === "" ? undefined : await startTracing(config.tracing.endpoint);
   const { tracer } = tracing ?? {};
+  // A signal that comes while it starts waits until it can be ended in order.
+  let early: string | undefined;
+  let stop = (reason: string): void => {
+    early ??= reason;
+  };
+  for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, () => stop(signal));
   const daemon = await startSnapshotter({ address: options.address, root: options.root, config, logger, tracer });
   logger.info({ address: daemon.address, root: options.root, metrics: daemon.metricsAddress, pid: process.pid }, "serving snapshots");
   await notifySystemd("READY=1");
   let ending = false;
-  const stop = (reason: string, options: { readonly unmount?: boolean } = {}): void => {
+  const end = (reason: string, options: { readonly unmount?: boolean } = {}): void => {
     if (ending) return;
     ending = true;
     logger.info({ reason }, "ending");
@@ -65,9 +71,10 @@ async function serve(options: ServeOptions): Promise<void> {
         },
       );
   };
-  for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, () => stop(signal));
+  stop = end;
+  if (early !== undefined) end(early);
   // Whatever the configuration says, mounts stay for the next process, which systemd starts at once.
-  void daemon.failed.then(() => stop(FAILURE, { unmount: false }));
+  void daemon.failed.then(() => end(FAILURE, { unmount: false }));
 }
 
 async function check(path: string | undefined): Promise<void> {

@@ -1,10 +1,11 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import type { Worker } from "node:worker_threads";
 import { file } from "@estargz/format";
 import { type DockerRegistry, nodeFlags, startDockerRegistry, waitForSocket } from "@estargz/testing";
@@ -33,8 +34,16 @@ beforeEach(async () => {
 afterEach(async () => {
   for (const child of children) child.kill("SIGKILL");
   children.clear();
+  // A mount that nobody serves would keep who looks into it waiting for ever.
+  for (const path of mounts().reverse()) await promisify(execFile)("umount", ["-l", path]);
   await rm(folder, { recursive: true, force: true });
 });
+
+/** Places under the test's folder where something is mounted. */
+function mounts(): string[] {
+  const lines = readFileSync("/proc/self/mounts", "utf8").split("\n");
+  return lines.map((line) => line.split(" ")[1] ?? "").filter((path) => path.startsWith(folder));
+}
 
 /** Shows a layer, and so knows that the threads of the file system are at work: one that is still starting can't be ended alone. */
 async function showLayer(): Promise<void> {
@@ -100,10 +109,6 @@ describe("a snapshotter whose file system has lost a thread", () => {
     expect(await failed).toEqual([1, null]);
     expect(log).toContain("a thread of the file system ended");
     // The layer is still mounted, for the next process.
-    const mounts = (): string[] =>
-      readFileSync("/proc/self/mounts", "utf8")
-        .split("\n")
-        .filter((line) => line.includes(folder));
     expect(mounts()).not.toEqual([]);
     const second = await start();
     const ended = once(second, "close");
