@@ -51,3 +51,4 @@ export { formatReference, parseReference } from "./reference.ts";
 export type { RegistryClient, RegistryClientOptions, RegistryRepository, TimeoutOptions } from "./registry-client.ts";
 export { createRegistryClient } from "./registry-client.ts";
 export { RegistryError } from "./registry-error.ts";
+export { SingleFlight } from "./single-flight.ts";

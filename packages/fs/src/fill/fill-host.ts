@@ -25,5 +25,5 @@ export interface FillHost {
   onStoreError(layer: LayerFill, code: string): void;
   /** All places stopped giving bytes, or one gives them again. */
   onSourceState(layer: LayerFill, reachable: boolean, code: string | undefined): void;
-  onMiss(layer: LayerFill, chunks: number): void;
+  onMiss(): void;
 }

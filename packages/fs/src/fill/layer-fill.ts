@@ -157,7 +157,7 @@ export class LayerFill {
       else waiters.add(waiter);
       this.#want(chunk);
     }
-    this.#host.onMiss(this, chunks.length);
+    this.#host.onMiss();
     this.#queue.lookAhead(chunks, continues);
     this.#host.pump();
     return waiter;

@@ -179,7 +179,7 @@ export class FillScheduler implements FillHost, TransferHost {
     this.#options.onSourceState?.(layer, reachable, code);
   }
 
-  onMiss(_layer: LayerFill, _chunks: number): void {
+  onMiss(): void {
     this.#urgency.raise();
     this.#counters.miss();
     this.#lastDemandMs = performance.now();

@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock, Credentials, Keychain, KeychainRequest } from "@estargz/interface";
 import { EstargzError, systemClock } from "@estargz/interface";
+import { SingleFlight } from "@estargz/registry";
 import { parse } from "yaml";
 import { z } from "zod";
 import { matchesImage } from "./match-image.ts";
@@ -46,16 +47,6 @@ export function parseGoDuration(text: string): number {
   return total;
 }
 
-/** Waits for work that others may wait for too: who aborts leaves alone. */
-function untilAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return work;
-  return new Promise((resolve, reject) => {
-    const leave = (): void => reject(signal.reason);
-    signal.addEventListener("abort", leave, { once: true });
-    void work.then(resolve, reject).finally(() => signal.removeEventListener("abort", leave));
-  });
-}
-
 async function runPlugin(path: string, configured: Provider, image: string, timeoutMs: number, signal: AbortSignal): Promise<Answer> {
   const env = { ...process.env, ...Object.fromEntries(configured.env.map(({ name, value }) => [name, value])) };
   const deadline = AbortSignal.timeout(timeoutMs);
@@ -96,18 +87,11 @@ interface Cached {
   readonly expiresAtMs: number;
 }
 
-/** A run of a plugin, and how many wait for it. */
-interface Flight {
-  readonly result: Promise<Cached>;
-  readonly controller: AbortController;
-  waiters: number;
-}
-
 class KubeletProviders implements Keychain {
   readonly #options: KubeletKeychainOptions;
   readonly #clock: Clock;
   readonly #cache = new Map<string, Cached>();
-  readonly #flights = new Map<string, Flight>();
+  readonly #flights = new SingleFlight<string, Cached>();
 
   constructor(options: KubeletKeychainOptions) {
     this.#options = options;
@@ -149,28 +133,7 @@ class KubeletProviders implements Keychain {
       const cached = this.#cache.get(key);
       if (cached !== undefined && cached.expiresAtMs > this.#clock.now()) return cached;
     }
-    const name = `${configured.name} ${image}`;
-    const flight = this.#flights.get(name) ?? this.#start(name, configured, image, registry);
-    flight.waiters += 1;
-    try {
-      return await untilAborted(flight.result, signal);
-    } finally {
-      flight.waiters -= 1;
-      if (flight.waiters === 0) {
-        if (this.#flights.get(name) === flight) this.#flights.delete(name);
-        flight.controller.abort();
-      }
-    }
-  }
-
-  #start(name: string, configured: Provider, image: string, registry: string): Flight {
-    const controller = new AbortController();
-    const result = this.#run(configured, image, registry, controller.signal);
-    // Whoever waits sees it; nobody may.
-    result.catch(() => undefined);
-    const flight: Flight = { result, controller, waiters: 0 };
-    this.#flights.set(name, flight);
-    return flight;
+    return this.#flights.run(`${configured.name} ${image}`, (own) => this.#run(configured, image, registry, own), signal);
   }
 
   async #run(configured: Provider, image: string, registry: string, signal: AbortSignal): Promise<Cached> {
